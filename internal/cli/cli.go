@@ -1,0 +1,102 @@
+// Package cli is what the two mains share with the operating system: signals, flags, logs and exit codes.
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Exit codes. A failed RPC exits with ExitRPC plus its status code, as grpcurl does.
+const (
+	ExitOK      = 0
+	ExitFailure = 1
+	ExitUsage   = 2
+	ExitRPC     = 64
+)
+
+const exitCodes = `
+Exit codes: 0 success or help, 1 failure, 2 usage, 64+code a call that failed with that RPC status code.
+`
+
+// Run is a program without its ties to the operating system. ctx ends with the first SIGINT or SIGTERM.
+type Run func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error
+
+// Main runs the program called name, reports its error on standard error and exits. A second SIGINT or SIGTERM ends the
+// process at once.
+func Main(name string, run Run) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	}
+	os.Exit(ExitCode(err))
+}
+
+// ExitCode returns the exit code for what a Run returned.
+func ExitCode(err error) int {
+	var usage *UsageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return ExitOK
+	case errors.As(err, &usage):
+		return ExitUsage
+	}
+	if s, ok := status.FromError(err); ok && s.Code() != codes.OK {
+		return ExitRPC + int(s.Code())
+	}
+	return ExitFailure
+}
+
+// UsageError says that the command line cannot be followed as it was given.
+type UsageError struct{ Err error }
+
+// Usagef returns a UsageError with a formatted message.
+func Usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
+
+func (e *UsageError) Error() string { return e.Err.Error() + " (-h shows the usage)" }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// NewFlagSet returns an empty flag set for the program called name, whose help starts with the one-line synopsis.
+func NewFlagSet(name, synopsis string) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // Parse reports, once, to the right place
+	flags.Usage = func() {
+		fmt.Fprintf(flags.Output(), "%s\n\nUsage: %s [flags]\n\n", synopsis, name)
+		flags.PrintDefaults()
+		fmt.Fprint(flags.Output(), exitCodes)
+	}
+	return flags
+}
+
+// Parse parses args. Help that was asked for goes to stdout, with flag.ErrHelp as the error; a flag or argument that is
+// not known puts the usage on stderr and is a UsageError.
+func Parse(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) error {
+	usage := flags.Usage
+	flags.Usage = func() {}
+	err := flags.Parse(args)
+	flags.Usage = usage
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, flag.ErrHelp):
+		flags.SetOutput(stdout)
+	default:
+		flags.SetOutput(stderr)
+		err = &UsageError{err}
+	}
+	flags.Usage()
+	return err
+}

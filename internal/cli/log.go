@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode"
+)
+
+// LogFormat is the -log-format flag: "text" (the default) for people, "json" for collectors.
+type LogFormat string
+
+// Register adds -log-format to flags.
+func (f *LogFormat) Register(flags *flag.FlagSet) {
+	*f = "text"
+	flags.Var(f, "log-format", "`format` of the log on standard error: text or json")
+}
+
+// String returns the format's name.
+func (f *LogFormat) String() string { return string(*f) }
+
+// Set accepts "text" and "json".
+func (f *LogFormat) Set(s string) error {
+	if s != "text" && s != "json" {
+		return fmt.Errorf("want text or json")
+	}
+	*f = LogFormat(s)
+	return nil
+}
+
+// Logger returns a logger that writes lines of this format to w.
+func (f *LogFormat) Logger(w io.Writer) *slog.Logger {
+	if *f == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(&textHandler{w: w, mu: new(sync.Mutex)})
+}
+
+// textHandler writes lines for people: the message bare, and values that have a JSON form in it. slog.TextHandler quotes
+// both, which makes a call's metadata hard to read: metadata="{\"name\":[\"koye\"]}".
+type textHandler struct {
+	w      io.Writer
+	mu     *sync.Mutex // held while writing; shared by all that With returned
+	attrs  string      // what With added, ready to print
+	prefix string      // the open groups, each with a dot
+}
+
+func (h *textHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo
+}
+
+func (h *textHandler) WithGroup(name string) slog.Handler {
+	if name == "" {
+		return h
+	}
+	with := *h
+	with.prefix += name + "."
+	return &with
+}
+
+func (h *textHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	var b bytes.Buffer
+	for _, a := range attrs {
+		appendAttr(&b, h.prefix, a)
+	}
+	with := *h
+	with.attrs += b.String()
+	return &with
+}
+
+func (h *textHandler) Handle(_ context.Context, r slog.Record) error {
+	var b bytes.Buffer
+	if !r.Time.IsZero() {
+		b.WriteString(r.Time.Format("15:04:05.000 "))
+	}
+	fmt.Fprintf(&b, "%-5s %s", r.Level, oneLine(r.Message))
+	b.WriteString(h.attrs)
+	r.Attrs(func(a slog.Attr) bool {
+		appendAttr(&b, h.prefix, a)
+		return true
+	})
+	b.WriteByte('\n')
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := h.w.Write(b.Bytes())
+	return err
+}
+
+func appendAttr(b *bytes.Buffer, prefix string, a slog.Attr) {
+	v := a.Value.Resolve()
+	if a.Equal(slog.Attr{}) {
+		return
+	}
+	if v.Kind() == slog.KindGroup {
+		if a.Key != "" {
+			prefix += a.Key + "."
+		}
+		for _, a := range v.Group() {
+			appendAttr(b, prefix, a)
+		}
+		return
+	}
+	b.WriteByte(' ')
+	b.WriteString(prefix + a.Key)
+	b.WriteByte('=')
+	b.WriteString(text(v))
+}
+
+// text returns v as JSON where it is a list or a map, and else as text, quoted if it could be mistaken for more than
+// one value.
+func text(v slog.Value) string {
+	if v.Kind() == slog.KindAny {
+		switch reflect.ValueOf(v.Any()).Kind() {
+		case reflect.Map, reflect.Slice:
+			if b, err := json.Marshal(v.Any()); err == nil {
+				return string(b)
+			}
+		}
+	}
+	s := v.String()
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool {
+		return r == '"' || r == '=' || unicode.IsSpace(r) || !unicode.IsPrint(r)
+	}) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// oneLine keeps what a peer sent from looking like a log line of its own.
+func oneLine(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return s
+}
