@@ -1,0 +1,67 @@
+package interceptor
+
+import (
+	"context"
+	"errors"
+
+	"github.com/containerd/ttrpc"
+)
+
+// Chain returns an interceptor that runs the given ones from the outside in: the first sees the call first and the
+// answer last. Without any it calls the handler.
+func Chain(interceptors ...ttrpc.StreamServerInterceptor) ttrpc.StreamServerInterceptor {
+	if len(interceptors) == 0 {
+		return pass
+	}
+	last := len(interceptors) - 1
+	chain := interceptors[last]
+	for i := last - 1; i >= 0; i-- {
+		outer, inner := interceptors[i], chain
+		chain = func(ctx context.Context, stream ttrpc.StreamServer, info *ttrpc.StreamServerInfo,
+			handler ttrpc.StreamHandler,
+		) (any, error) {
+			return outer(ctx, stream, info, func(ctx context.Context, stream ttrpc.StreamServer) (any, error) {
+				return inner(ctx, stream, info, handler)
+			})
+		}
+	}
+	return chain
+}
+
+func pass(ctx context.Context, stream ttrpc.StreamServer, _ *ttrpc.StreamServerInfo, handler ttrpc.StreamHandler,
+) (any, error) {
+	return handler(ctx, stream)
+}
+
+// Unary returns interceptor's face for unary calls, which ttrpc.WithUnaryServerInterceptor installs. It sees such a
+// call as a stream that streams to neither side: RecvMsg unmarshals the request, and the response is what the handler
+// returns.
+func Unary(interceptor ttrpc.StreamServerInterceptor) ttrpc.UnaryServerInterceptor {
+	return func(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method,
+	) (any, error) {
+		call := &unaryCall{
+			info:      ttrpc.StreamServerInfo{FullMethod: info.FullMethod},
+			unmarshal: unmarshal,
+			method:    method,
+		}
+		return interceptor(ctx, call, &call.info, call.handle)
+	}
+}
+
+// unaryCall is the stream, the info and the handler of one unary call in one allocation.
+type unaryCall struct {
+	info      ttrpc.StreamServerInfo
+	unmarshal ttrpc.Unmarshaler
+	method    ttrpc.Method
+}
+
+func (c *unaryCall) RecvMsg(m any) error { return c.unmarshal(m) }
+
+func (c *unaryCall) SendMsg(any) error { return errors.New("send on a unary call") }
+
+func (c *unaryCall) handle(ctx context.Context, stream ttrpc.StreamServer) (any, error) {
+	if stream == c { // nobody wrapped it: spare the allocation of a method value
+		return c.method(ctx, c.unmarshal)
+	}
+	return c.method(ctx, stream.RecvMsg)
+}
