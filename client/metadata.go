@@ -1,0 +1,45 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/containerd/ttrpc"
+)
+
+// metadataFlag is a flag that collects KEY=VALUE pairs. The first pair replaces the default; an empty value sends none.
+type metadataFlag struct {
+	ttrpc.MD
+	set bool
+}
+
+// String returns the pairs as they are given to Set, which is how the default is shown.
+func (m *metadataFlag) String() string {
+	var pairs []string
+	for k, values := range m.MD {
+		for _, v := range values {
+			pairs = append(pairs, k+"="+v)
+		}
+	}
+	return strings.Join(pairs, " ")
+}
+
+// Set adds one pair.
+func (m *metadataFlag) Set(pair string) error {
+	if !m.set {
+		m.MD, m.set = ttrpc.MD{}, true
+	}
+	if pair == "" {
+		return nil
+	}
+	key, value, ok := strings.Cut(pair, "=")
+	if !ok || strings.TrimSpace(key) == "" {
+		return errors.New("want key=value")
+	}
+	if !utf8.ValidString(pair) {
+		return errors.New("want valid UTF-8, as text in protobuf must be")
+	}
+	m.Append(key, value)
+	return nil
+}

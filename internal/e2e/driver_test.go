@@ -1,0 +1,354 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/ttrpc"
+
+	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	"example.com/ttrpc-starter/internal/wire"
+)
+
+const exampleService = "example.v1.Example"
+
+// chaos drives a server with random connections. Each makes legal calls of all kinds, which must be answered right, and
+// ends with something that may not be answered: a frame that breaks a rule, garbage, or the line going dead.
+//
+// What a connection sends depends on the seed and the connection's number alone. In which order the server sees what
+// several connections send does not.
+type chaos struct {
+	path     string
+	seed     uint64
+	frames   int64 // to send, in all
+	maxCalls int   // the server's limit of calls on one connection
+
+	// blind makes the driver not look at answers, for a server that does not keep the rules.
+	blind bool
+
+	connections, sent, answered, refused atomic.Int64
+}
+
+// run uses so many connections at a time until all frames are sent or a connection goes wrong.
+func (c *chaos) run(workers int) error {
+	good, err := newGoodClient(c.path)
+	if err != nil {
+		return err
+	}
+	defer good.close()
+	var group sync.WaitGroup
+	var failed atomic.Pointer[error]
+	for range workers {
+		group.Go(func() {
+			for c.sent.Load() < c.frames && failed.Load() == nil {
+				number := c.connections.Add(1)
+				s := &session{
+					chaos: c,
+					rng:   rand.New(rand.NewPCG(c.seed, uint64(number))),
+					next:  1,
+				}
+				err := s.run()
+				if err == nil && !c.blind {
+					err = good.call()
+				}
+				if err != nil {
+					err = fmt.Errorf("connection %d: %s: %w", number, strings.Join(s.done, ", "), err)
+					failed.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// goodClient is a stock client that keeps the rules.
+type goodClient struct {
+	*ttrpc.Client
+	calls atomic.Int64
+}
+
+func newGoodClient(path string) (*goodClient, error) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return &goodClient{Client: ttrpc.NewClient(conn)}, nil
+}
+
+func (g *goodClient) close() { _ = g.Close() }
+
+// call makes a call and checks its answer.
+func (g *goodClient) call() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	want := fmt.Sprint("good ", g.calls.Add(1))
+	got, err := examplev1.NewExampleClient(g.Client).Method1(ctx, &examplev1.Method1Request{Foo: want})
+	if err != nil || got.GetFoo() != want {
+		return fmt.Errorf("a well-behaved client got %v, %w, want %q", got, err, want)
+	}
+	return nil
+}
+
+// frame is one to be sent. Its Length is set from the payload.
+type frame struct {
+	wire.Header
+	payload []byte
+}
+
+// op is something that a connection does within the rules: the frames of one stream. Those without a stream id get the
+// op's.
+type op struct {
+	name   string
+	frames []frame
+	id     uint32
+
+	// met reports whether the answers so far are all that must come, and fails if one is wrong.
+	met func(got []frame) (bool, error)
+}
+
+// session is one connection.
+type session struct {
+	*chaos
+	rng    *rand.Rand
+	conn   *net.UnixConn
+	next   uint32   // lowest stream id that may be used
+	ended  []uint32 // ids of streams that are closed on both sides
+	done   []string // what was done, for the report
+	opened uint32   // highest id that was used
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and made anew, by each answer and by the end
+	answers map[uint32][]frame
+	end     error // why nothing is read any more
+}
+
+var errWrong = errors.New("wrong answer")
+
+func (s *session) run() error {
+	conn, err := net.Dial("unix", s.path)
+	if err != nil {
+		return err
+	}
+	s.conn = conn.(*net.UnixConn)
+	s.changed = make(chan struct{})
+	s.answers = map[uint32][]frame{}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		s.read()
+	}()
+	defer func() {
+		_ = s.conn.Close()
+		<-read
+	}()
+
+	for range s.rng.IntN(4) {
+		if err := s.burst(s.rng.IntN(12)); err != nil {
+			return err
+		}
+	}
+	ending := s.ending()
+	s.done = append(s.done, ending.name)
+	return ending.do(s)
+}
+
+// read collects what the server sends.
+func (s *session) read() {
+	r := bufio.NewReader(s.conn)
+	for {
+		f, err := readFrame(r)
+		s.mu.Lock()
+		if err != nil {
+			s.end = err
+		} else {
+			s.answers[f.StreamID] = append(s.answers[f.StreamID], f)
+		}
+		close(s.changed)
+		s.changed = make(chan struct{})
+		s.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+func readFrame(r io.Reader) (frame, error) {
+	var head [wire.HeaderSize]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return frame{}, err
+	}
+	h, _ := wire.ParseHeader(head[:])
+	if h.Length > wire.MaxPayload {
+		return frame{}, fmt.Errorf("%w: frame of %d bytes", errWrong, h.Length)
+	}
+	f := frame{h, make([]byte, h.Length)}
+	_, err := io.ReadFull(r, f.payload)
+	return f, err
+}
+
+// await waits until the condition is met. It is called with the lock held, and with why the connection has ended, which
+// is nil while it lasts.
+func (s *session) await(what string, met func(end error) (bool, error)) error {
+	if s.blind {
+		return nil
+	}
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		s.mu.Lock()
+		ok, err := met(s.end)
+		changed, end := s.changed, s.end
+		s.mu.Unlock()
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", what, err)
+		case ok:
+			return nil
+		case end != nil:
+			return fmt.Errorf("%s: the connection ended: %w", what, end)
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return fmt.Errorf("%s: hangs", what)
+		}
+	}
+}
+
+// answer waits for all that op asks for.
+func (s *session) answer(o *op) error {
+	err := s.await(o.name, func(error) (bool, error) { return o.met(s.answers[o.id]) })
+	if err == nil {
+		s.answered.Add(1)
+		s.ended = append(s.ended, o.id)
+	}
+	return err
+}
+
+// cut waits until the server closes the connection.
+func (s *session) cut() error {
+	err := s.await("wait to be cut off", func(end error) (bool, error) {
+		if errors.Is(end, errWrong) {
+			return false, end
+		}
+		return end != nil, nil
+	})
+	if err == nil {
+		s.refused.Add(1)
+	}
+	return err
+}
+
+// cutOrServed is for what the server may find out or not, as it depends on which of two things it does first.
+func (s *session) cutOrServed() error {
+	probe := s.method1()
+	s.identify(probe)
+	s.send(probe.frames...)
+	cut := false
+	err := s.await("wait to be cut off or served", func(end error) (bool, error) {
+		if ok, err := probe.met(s.answers[probe.id]); ok || err != nil {
+			return ok, err
+		}
+		cut = end != nil
+		return cut, nil
+	})
+	if cut {
+		s.refused.Add(1)
+	}
+	return err
+}
+
+// identify gives op the next stream id.
+func (s *session) identify(o *op) {
+	o.id = s.next
+	s.opened = s.next
+	s.next += 2
+	for i := range o.frames {
+		if o.frames[i].StreamID == 0 {
+			o.frames[i].StreamID = o.id
+		}
+	}
+}
+
+// burst does some things at once and waits for all answers.
+func (s *session) burst(n int) error {
+	var ops []*op
+	for range n {
+		ops = append(ops, s.legal())
+	}
+	return s.do(ops...)
+}
+
+// do sends what the ops send, each in its order and all mixed, and waits for all answers.
+func (s *session) do(ops ...*op) error {
+	left := append([]*op(nil), ops...)
+	rest := map[*op][]frame{}
+	var mixed []frame
+	for len(left) > 0 {
+		i := s.rng.IntN(len(left))
+		o := left[i]
+		if o.id == 0 {
+			s.identify(o)
+			s.done = append(s.done, o.name)
+			rest[o] = o.frames
+		}
+		if len(rest[o]) == 0 {
+			left[i] = left[len(left)-1]
+			left = left[:len(left)-1]
+			continue
+		}
+		mixed = append(mixed, rest[o][0])
+		rest[o] = rest[o][1:]
+	}
+	s.send(mixed...)
+	for _, o := range ops {
+		if err := s.answer(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send sends whole frames.
+func (s *session) send(frames ...frame) {
+	var b []byte
+	for _, f := range frames {
+		b = wire.AppendFrame(b, f.Header, f.payload)
+	}
+	s.sent.Add(int64(len(frames)))
+	s.write(b)
+}
+
+// write sends bytes: in one piece, or in a few, or one by one. That they cannot be sent shows in what is read.
+func (s *session) write(b []byte) {
+	_ = s.conn.SetWriteDeadline(time.Now().Add(patience))
+	switch pieces := s.rng.IntN(8); {
+	case pieces == 0 && len(b) < 300:
+		for i := range b {
+			_, _ = s.conn.Write(b[i : i+1])
+		}
+	case pieces < 4:
+		for len(b) > 0 {
+			n := 1 + s.rng.IntN(len(b))
+			_, _ = s.conn.Write(b[:n])
+			b = b[n:]
+		}
+	default:
+		_, _ = s.conn.Write(b)
+	}
+}

@@ -1,0 +1,320 @@
+//go:build unix
+
+// Package e2e tests the server's and the client's binaries together, as processes on real sockets.
+package e2e
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"example.com/ttrpc-starter/internal/proctest"
+)
+
+// binaries builds the server, the client and the stock program when a test first needs them: what is opened before a test
+// runs does not count for the go command's cache of results. TestMain removes them.
+var binaries = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err == nil {
+		err = proctest.Build(dir, "../..", "./server", "./client", "./internal/e2e/stock")
+	}
+	if err != nil {
+		panic(err)
+	}
+	return dir
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(binaries())
+	os.Exit(code)
+}
+
+func server(args ...string) *exec.Cmd {
+	return exec.Command(proctest.Exe(binaries(), "server"), args...)
+}
+
+func client(args ...string) *exec.Cmd {
+	return exec.Command(proctest.Exe(binaries(), "client"), args...)
+}
+
+func stock(args ...string) *exec.Cmd { return exec.Command(proctest.Exe(binaries(), "stock"), args...) }
+
+// startServer starts a server and waits until it listens.
+func startServer(t *testing.T, args ...string) (*proctest.Process, string) {
+	t.Helper()
+	address := proctest.Socket(t)
+	p := proctest.Start(t, server(append([]string{"-address", address}, args...)...))
+	p.WaitFor("server start")
+	return p, address
+}
+
+func TestCalls(t *testing.T) {
+	s, address := startServer(t)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, `{"foo":"Foo","bar":"Bar"}`},
+		{[]string{"-foo", `a "b"`, "-bar", ""}, `{"foo":"a \"b\"","bar":""}`},
+		{[]string{"-metadata", ""}, `{"foo":"Foo","bar":"Bar"}`},
+		{[]string{"-method", "Split", "-text", " light\tas  a feather\n"}, `{"word":"light"} {"word":"as"} {"word":"a"} {"word":"feather"}`},
+		{[]string{"-method", "Split", "-text", ""}, ``},
+		{[]string{"-method", "Join", "-text", "light as"}, `{"text":"light as"}`},
+		{[]string{"-method", "Join", "-text", ""}, `{"text":""}`},
+		{[]string{"-method", "Echo", "-text", "light as"}, `{"message":"light"} {"message":"as"}`},
+		{[]string{"-method", "Echo", "-text", ""}, ``},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			p := proctest.Run(t, client(append([]string{"-address", address}, c.args...)...))
+			if code := p.ExitCode(); code != 0 {
+				t.Errorf("exit code %d, want 0", code)
+			}
+			want := strings.ReplaceAll(c.want, " {", "\n{")
+			if want != "" {
+				want += "\n"
+			}
+			if got := p.Stdout(); got != want {
+				t.Errorf("stdout is %q, want %q", got, want)
+			}
+		})
+	}
+	if log := s.Stderr(); strings.Contains(log, "ERROR") {
+		t.Errorf("the server logged an error")
+	}
+}
+
+// TestStockPeers has ttrpc as it comes on the other side.
+func TestStockPeers(t *testing.T) {
+	_, address := startServer(t)
+	if p := proctest.Run(t, stock("call", strings.TrimPrefix(address, "unix://"))); p.ExitCode() != 0 {
+		t.Errorf("a stock client says %q", p.Stderr())
+	}
+
+	address = proctest.Socket(t)
+	proctest.Start(t, stock("serve", strings.TrimPrefix(address, "unix://"))).WaitFor("serving")
+	for method, want := range map[string]string{
+		"Method1": `{"foo":"Foo","bar":"Bar"}`,
+		"Split":   `{"word":"light"}`,
+		"Join":    `{"text":"light"}`,
+		"Echo":    `{"message":"light"}`,
+	} {
+		p := proctest.Run(t, client("-address", address, "-method", method, "-text", "light"))
+		if got := p.Stdout(); got != want+"\n" {
+			t.Errorf("%s of a stock server printed %q, want %q", method, got, want)
+		}
+	}
+}
+
+// TestLogs holds both sides to the lines by which readers of the tutorial know the sample.
+func TestLogs(t *testing.T) {
+	s, address := startServer(t)
+	c := proctest.Run(t, client("-address", address))
+	s.Signal(os.Interrupt)
+	if code := s.ExitCode(); code != 0 {
+		t.Errorf("server's exit code is %d, want 0", code)
+	}
+	for _, want := range []string{"server start", "server interceptor", "method1 call", `metadata={"name":["koye"]}`} {
+		if !strings.Contains(s.Stderr(), want) {
+			t.Errorf("server did not log %q", want)
+		}
+	}
+	for _, want := range []string{"client start", "client interceptor", `metadata={"name":["koye"]}`} {
+		if !strings.Contains(c.Stderr(), want) {
+			t.Errorf("client did not log %q", want)
+		}
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	s, address := startServer(t, "-log-format", "json")
+	s.WaitFor(`"msg":"server start","address":"` + address + `"}`)
+	proctest.Run(t, client("-address", address, "-metadata", "Name=a", "-metadata", "name=b=c", "-metadata", "empty="))
+	s.WaitFor(`"metadata":{"empty":[""],"name":["a","b=c"]}`)
+	for _, method := range []string{"Split", "Join", "Echo"} {
+		proctest.Run(t, client("-address", address, "-method", method))
+		s.WaitFor(`"method":"/example.v1.Example/` + method + `","metadata":{"name":["koye"]}`)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	address := proctest.Socket(t)
+	for _, c := range []struct {
+		cmd    *exec.Cmd
+		code   int
+		stdout string // a part of it
+		stderr string // a part of it
+	}{
+		{server("-h"), 0, "Usage: server", ""},
+		{client("-h"), 0, "Usage: client", ""},
+		{server("-nonsense"), 2, "", "-nonsense"},
+		{client("-nonsense"), 2, "", "-nonsense"},
+		{server("-nonsense"), 2, "", "Usage: server"},
+		{client("-nonsense"), 2, "", "Usage: client"},
+		{server("stray"), 2, "", `"stray"`},
+		{client("stray"), 2, "", `"stray"`},
+		{client("-timeout", "0s"), 2, "", "-timeout"},
+		{client("-timeout", "-1s"), 2, "", "-timeout"},
+		{client("-metadata", "koye"), 2, "", "key=value"},
+		{client("-metadata", "=koye"), 2, "", "key=value"},
+		{client("-metadata", "name=\xff"), 2, "", "UTF-8"},
+		{client("-foo", "\xff"), 2, "", "-foo"},
+		{server("-address", "tcp://localhost:0", "-insecure", "-allow-uid", "0"), 2, "", "-allow-uid"},
+		{client("-address", "tcp://localhost:1", "-insecure", "-allow-uid", "0"), 2, "", "-allow-uid"},
+		{client("-method", "Method2"), 2, "", `"Method2"`},
+		{client("-log-format", "xml"), 2, "", "text or json"},
+		{server("-log-format", "xml"), 2, "", "text or json"},
+		{server("-address", "carrier-pigeon:home"), 2, "", `"carrier-pigeon"`},
+		{client("-address", "carrier-pigeon:home"), 2, "", `"carrier-pigeon"`},
+		{client("-address", "unix:///"+strings.Repeat("x", 108)), 2, "", "at most"},
+		{client("-address", address), 1, "", address},
+	} {
+		t.Run(strings.Join(c.cmd.Args[1:], " "), func(t *testing.T) {
+			p := proctest.Run(t, c.cmd)
+			if code := p.ExitCode(); code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			if got := p.Stdout(); !strings.Contains(got, c.stdout) || c.stdout == "" && got != "" {
+				t.Errorf("stdout is %q, want %q in it", got, c.stdout)
+			}
+			if got := p.Stderr(); !strings.Contains(got, c.stderr) || c.stderr == "" && got != "" {
+				t.Errorf("stderr is %q, want %q in it", got, c.stderr)
+			}
+		})
+	}
+}
+
+// TestStatusExitCode calls a server that is stopped, so that it accepts, by way of its backlog, and never answers.
+func TestStatusExitCode(t *testing.T) {
+	s, address := startServer(t)
+	s.Signal(syscall.SIGSTOP)
+	p := proctest.Run(t, client("-address", address, "-timeout", "50ms"))
+	if code, want := p.ExitCode(), 64+4; code != want { // DeadlineExceeded
+		t.Errorf("exit code %d, want %d", code, want)
+	}
+}
+
+// TestUnwritableAnswer shows that an answer which cannot be printed is no failure of the call.
+func TestUnwritableAnswer(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("only Linux has /dev/full")
+	}
+	_, address := startServer(t)
+	p := proctest.Run(t, exec.Command("sh", "-c", `exec "$0" "$@" >/dev/full`, client().Path, "-address", address))
+	if code := p.ExitCode(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+}
+
+func TestSocketLifecycle(t *testing.T) {
+	s, address := startServer(t)
+	path := strings.TrimPrefix(address, "unix://")
+	wantMode(t, path, fs.ModeSocket|0o600)
+
+	second := proctest.Run(t, server("-address", address))
+	if code := second.ExitCode(); code != 1 {
+		t.Errorf("a second server's exit code is %d, want 1", code)
+	}
+	if log := second.Stderr(); !strings.Contains(log, address) || !strings.Contains(log, "in use") {
+		t.Errorf("a second server said %q, want the address and that it is in use", log)
+	}
+	if p := proctest.Run(t, client("-address", address)); p.ExitCode() != 0 {
+		t.Errorf("the first server no longer answers")
+	}
+
+	s.Signal(os.Kill)
+	s.ExitCode()
+	if _, err := os.Lstat(path); err != nil {
+		t.Fatalf("the killed server's socket should be there for the next one to replace: %v", err)
+	}
+	s = proctest.Start(t, server("-address", address))
+	s.WaitFor("server start")
+	if p := proctest.Run(t, client("-address", address)); p.ExitCode() != 0 {
+		t.Errorf("the server that took the stale socket over does not answer")
+	}
+
+	s.Signal(syscall.SIGTERM)
+	if code := s.ExitCode(); code != 0 {
+		t.Errorf("exit code after SIGTERM is %d, want 0", code)
+	}
+	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) > 0 {
+		t.Errorf("the server left %v behind", left)
+	}
+}
+
+// TestDefaultAddress holds both sides to one address, in a directory that the server makes and that is the user's alone.
+func TestDefaultAddress(t *testing.T) {
+	app := path.Base("example.com/ttrpc-starter")
+	for _, c := range []struct{ variable, socket string }{
+		{"XDG_RUNTIME_DIR", app + "/example.sock"},
+		{"TMPDIR", app + "-" + strconv.Itoa(os.Getuid()) + "/example.sock"},
+		{"TTRPC_ADDRESS", "s/s.sock"},
+	} {
+		t.Run(c.variable, func(t *testing.T) {
+			dir := filepath.Dir(strings.TrimPrefix(proctest.Socket(t), "unix://"))
+			value, socket := dir, filepath.Join(dir, c.socket)
+			if c.variable == "TTRPC_ADDRESS" {
+				value = socket
+			}
+			env := []string{"PATH=" + os.Getenv("PATH"), c.variable + "=" + value}
+			s, cl := server(), client()
+			s.Env, cl.Env = env, env
+			p := proctest.Start(t, s)
+			p.WaitFor("server start")
+			wantMode(t, socket, fs.ModeSocket|0o600)
+			wantMode(t, filepath.Dir(socket), fs.ModeDir|0o700)
+			if got := proctest.Run(t, cl).Stdout(); got != `{"foo":"Foo","bar":"Bar"}`+"\n" {
+				t.Errorf("the client got %q", got)
+			}
+		})
+	}
+}
+
+// TestRacingServers starts servers on one stale socket at the same time, of which one may win.
+func TestRacingServers(t *testing.T) {
+	first, address := startServer(t)
+	first.Signal(os.Kill)
+	first.ExitCode()
+
+	const racers = 8
+	var group sync.WaitGroup
+	ps := make([]*proctest.Process, racers)
+	for i := range ps {
+		ps[i] = proctest.Start(t, server("-address", address))
+	}
+	var refused atomic.Int32
+	for _, p := range ps {
+		group.Go(func() {
+			p.WaitFor("address") // "server start address=..." or "server: ...: address in use"
+			if strings.Contains(p.Stderr(), "in use") {
+				refused.Add(1)
+			}
+		})
+	}
+	group.Wait()
+	if got := refused.Load(); got != racers-1 {
+		t.Errorf("%d of %d servers were refused, want all but one", got, racers)
+	}
+	if p := proctest.Run(t, client("-address", address)); p.ExitCode() != 0 {
+		t.Errorf("the winner does not answer")
+	}
+}
+
+func wantMode(t *testing.T, path string, want fs.FileMode) {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != want {
+		t.Errorf("%s has mode %v, want %v", path, info.Mode(), want)
+	}
+}

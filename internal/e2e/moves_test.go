@@ -1,0 +1,648 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	"example.com/ttrpc-starter/internal/wire"
+)
+
+// header returns a header without length.
+func header(id uint32, t wire.Type, flags wire.Flags) wire.Header {
+	return wire.Header{StreamID: id, Type: t, Flags: flags}
+}
+
+func request(method string, flags wire.Flags, message proto.Message) frame {
+	return frame{header(0, wire.TypeRequest, flags), marshal(&ttrpc.Request{
+		Service: exampleService, Method: method, Payload: marshal(message),
+	})}
+}
+
+func message(m proto.Message) frame {
+	return frame{header(0, wire.TypeData, 0), marshal(m)}
+}
+
+// lastMessage ends the client's side of a stream.
+func lastMessage() frame {
+	return frame{header(0, wire.TypeData, wire.FlagRemoteClosed|wire.FlagNoData), nil}
+}
+
+// marshal returns nil for nil.
+func marshal(m proto.Message) []byte {
+	if m == nil {
+		return nil
+	}
+	b, err := proto.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func (s *session) text(most int) string {
+	b := make([]byte, s.rng.IntN(most+1))
+	for i := range b {
+		b[i] = 'a' + byte(s.rng.IntN(26))
+	}
+	return string(b)
+}
+
+func (s *session) words(most int) []string {
+	var words []string
+	for range s.rng.IntN(most + 1) {
+		words = append(words, "w"+s.text(8))
+	}
+	return words
+}
+
+func (s *session) bytes(most int) []byte {
+	b := make([]byte, s.rng.IntN(most+1))
+	for i := range b {
+		b[i] = byte(s.rng.Uint32())
+	}
+	return b
+}
+
+func pick[T any](s *session, of ...T) T { return of[s.rng.IntN(len(of))] }
+
+// oneResponse is for a stream that is answered by a response, which check looks at.
+func oneResponse(check func(*ttrpc.Response) error) func([]frame) (bool, error) {
+	return func(got []frame) (bool, error) {
+		if len(got) == 0 {
+			return false, nil
+		}
+		var r ttrpc.Response
+		if got[0].Type != wire.TypeResponse || proto.Unmarshal(got[0].payload, &r) != nil {
+			return false, fmt.Errorf("%w: %+v, want a response", errWrong, got[0].Header)
+		}
+		return true, check(&r)
+	}
+}
+
+// wantCode is for a call that is answered with one of the codes.
+func wantCode(want ...codes.Code) func([]frame) (bool, error) {
+	return oneResponse(func(r *ttrpc.Response) error {
+		for _, c := range want {
+			if codes.Code(r.GetStatus().GetCode()) == c {
+				return nil
+			}
+		}
+		return fmt.Errorf("%w: %v, want code %v", errWrong, r.GetStatus(), want)
+	})
+}
+
+// wantMessage is for a call that is answered with a message.
+func wantMessage(want proto.Message) func([]frame) (bool, error) {
+	return oneResponse(func(r *ttrpc.Response) error {
+		got := want.ProtoReflect().New().Interface()
+		if r.GetStatus().GetCode() != 0 || proto.Unmarshal(r.GetPayload(), got) != nil || !proto.Equal(got, want) {
+			return fmt.Errorf("%w: %v, want a message of %d bytes", errWrong, r.GetStatus(), proto.Size(want))
+		}
+		return nil
+	})
+}
+
+// wantMessages is for a stream of messages that the server ends.
+func wantMessages(want ...proto.Message) func([]frame) (bool, error) {
+	return func(got []frame) (bool, error) {
+		for i, f := range got {
+			switch {
+			case f.Type != wire.TypeData:
+				return false, fmt.Errorf("%w: %+v, want data", errWrong, f.Header)
+			case i == len(want):
+				if f.Flags != wire.FlagRemoteClosed|wire.FlagNoData || f.Length > 0 {
+					return false, fmt.Errorf("%w: %+v, want the end", errWrong, f.Header)
+				}
+				return true, nil
+			}
+			m := want[i].ProtoReflect().New().Interface()
+			if f.Flags != 0 || proto.Unmarshal(f.payload, m) != nil || !proto.Equal(m, want[i]) {
+				return false, fmt.Errorf("%w: %+v in place of message %d", errWrong, f.Header, i)
+			}
+		}
+		return false, nil
+	}
+}
+
+// wantEnd is for a stream that ends one way or another.
+func wantEnd(got []frame) (bool, error) {
+	for _, f := range got {
+		if f.Type == wire.TypeResponse || f.Flags&wire.FlagRemoteClosed != 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// legal returns something within the rules.
+func (s *session) legal() *op {
+	switch s.rng.IntN(16) {
+	case 0:
+		return s.unknown()
+	case 1:
+		return s.oddRequest()
+	case 2:
+		return s.badMessage()
+	case 3, 4:
+		return s.expired()
+	case 5, 6:
+		return s.split()
+	case 7, 8:
+		return s.join()
+	case 9, 10, 11:
+		return s.echo()
+	case 12:
+		return s.stray()
+	default:
+		if s.rng.IntN(8) == 0 && s.next < math.MaxUint32-1e6 {
+			s.next += 2 * uint32(s.rng.IntN(1e4)) // ids may be left out
+		}
+		return s.method1()
+	}
+}
+
+func (s *session) method1() *op {
+	m := &examplev1.Method1Request{Foo: s.text(30), Bar: s.text(30)}
+	if s.rng.IntN(100) == 0 {
+		m.Bar = s.text(100 << 10)
+	}
+	flags := wire.Flags(0)
+	if s.rng.IntN(4) == 0 {
+		flags = wire.Flags(s.rng.Uint32()) // none means anything to a unary call
+	}
+	return &op{
+		name:   "Method1",
+		frames: []frame{request("Method1", flags, m)},
+		met:    wantMessage(&examplev1.Method1Response{Foo: m.Foo, Bar: m.Bar}),
+	}
+}
+
+// unknown calls what is not there.
+func (s *session) unknown() *op {
+	r := &ttrpc.Request{
+		Service: pick(s, "", "nobody", exampleService, s.text(300)), Method: s.text(5), Payload: s.bytes(40),
+	}
+	if r.Service != exampleService {
+		r.Method = pick(s, r.Method, "Method1", "Echo", "Join")
+	}
+	return &op{
+		name:   "unknown method",
+		frames: []frame{{header(0, wire.TypeRequest, wire.Flags(s.rng.IntN(8))), marshal(r)}},
+		met:    wantCode(codes.Unimplemented),
+	}
+}
+
+// oddRequest is valid in a way that no ttrpc client makes use of.
+func (s *session) oddRequest() *op {
+	r := &ttrpc.Request{
+		Service: exampleService, Method: "Method1", Payload: marshal(&examplev1.Method1Request{Foo: "odd"}),
+		TimeoutNano: math.MaxInt64,
+	}
+	for range s.rng.IntN(5) {
+		r.Metadata = append(r.Metadata, &ttrpc.KeyValue{Key: pick(s, "", "a", "\u00e4"), Value: s.text(20)})
+	}
+	var b []byte
+	if s.rng.IntN(2) == 0 { // the last of several counts
+		b = marshal(&ttrpc.Request{Service: "nobody", Method: pick(s, "Echo", "Split", "Method2"), TimeoutNano: -1})
+	}
+	b = append(b, marshal(r)...)
+	if s.rng.IntN(2) == 0 { // a field that nobody knows
+		b = protowire.AppendTag(b, protowire.Number(6+s.rng.IntN(1000)), protowire.BytesType)
+		b = protowire.AppendBytes(b, s.bytes(50))
+	}
+	return &op{
+		name:   "odd request",
+		frames: []frame{{header(0, wire.TypeRequest, 0), b}},
+		met:    wantMessage(&examplev1.Method1Response{Foo: "odd"}),
+	}
+}
+
+// badMessage is a valid request with a message that is none.
+func (s *session) badMessage() *op {
+	method := pick(s, "Method1", "Split", "Join", "Echo")
+	r := &ttrpc.Request{Service: exampleService, Method: method, Payload: []byte{0xff}}
+	return &op{
+		name:   "bad message",
+		frames: []frame{{header(0, wire.TypeRequest, 0), marshal(r)}},
+		met:    wantCode(codes.Internal),
+	}
+}
+
+// expired is a call that has no time.
+func (s *session) expired() *op {
+	r := &ttrpc.Request{
+		Service: exampleService, Method: pick(s, "Method1", "Split", "Join", "Echo"),
+		TimeoutNano: pick(s, -1, 1, 1000, math.MinInt64, -int64(time.Hour)),
+	}
+	o := &op{
+		name:   "expired " + r.Method,
+		frames: []frame{{header(0, wire.TypeRequest, 0), marshal(r)}},
+		met:    wantEnd,
+	}
+	if r.Method == "Join" || r.Method == "Echo" {
+		for range s.rng.IntN(4) {
+			o.frames = append(o.frames, message(&examplev1.EchoRequest{Message: s.text(10)}))
+		}
+		o.frames = append(o.frames, lastMessage())
+	}
+	return o
+}
+
+func (s *session) split() *op {
+	words := s.words(20)
+	var want []proto.Message
+	for _, w := range words {
+		want = append(want, &examplev1.SplitResponse{Word: w})
+	}
+	return &op{
+		name:   "Split",
+		frames: []frame{request("Split", wire.FlagRemoteClosed, &examplev1.SplitRequest{Text: strings.Join(words, " ")})},
+		met:    wantMessages(want...),
+	}
+}
+
+func (s *session) join() *op {
+	words := s.words(20)
+	o := &op{
+		name:   "Join",
+		frames: []frame{request("Join", wire.FlagRemoteOpen, nil)},
+		met:    wantMessage(&examplev1.JoinResponse{Text: strings.Join(words, " ")}),
+	}
+	for i, w := range words {
+		if i == 0 && s.rng.IntN(4) == 0 { // the request may bring the first message along
+			o.frames[0] = request("Join", wire.FlagRemoteOpen, &examplev1.JoinRequest{Word: w})
+			continue
+		}
+		o.frames = append(o.frames, message(&examplev1.JoinRequest{Word: w}))
+	}
+	o.frames = append(o.frames, lastMessage())
+	return o
+}
+
+func (s *session) echo() *op {
+	var want []proto.Message
+	o := &op{name: "Echo", frames: []frame{request("Echo", wire.FlagRemoteOpen, nil)}}
+	for range s.rng.IntN(20) {
+		text := s.text(40)
+		switch s.rng.IntN(1000) {
+		case 0:
+			text = s.text(200 << 10)
+		case 1:
+			text = strings.Repeat("x", wire.MaxPayload-10)
+		}
+		if s.rng.IntN(8) == 0 { // says nothing at all
+			o.frames = append(o.frames, frame{header(0, wire.TypeData, wire.FlagNoData|pick(s, 0, wire.FlagRemoteOpen)), nil})
+		}
+		want = append(want, &examplev1.EchoResponse{Message: text})
+		o.frames = append(o.frames, message(&examplev1.EchoRequest{Message: text}))
+	}
+	if s.rng.IntN(4) == 0 { // the end may bring a message along, if it is empty
+		want = append(want, &examplev1.EchoResponse{})
+		o.frames = append(o.frames, frame{header(0, wire.TypeData, wire.FlagRemoteClosed), nil})
+	} else {
+		o.frames = append(o.frames, lastMessage())
+	}
+	o.met = wantMessages(want...)
+	return o
+}
+
+// stray sends data to a stream that has ended, as happens when a server ends one early, and makes a call.
+func (s *session) stray() *op {
+	o := s.method1()
+	if len(s.ended) == 0 {
+		return o
+	}
+	o.name = "stray data"
+	for range 1 + s.rng.IntN(3) {
+		id := s.ended[s.rng.IntN(len(s.ended))]
+		f := frame{header(id, wire.TypeData, 0), s.bytes(30)}
+		if s.rng.IntN(3) == 0 {
+			f = frame{header(id, wire.TypeData, wire.FlagRemoteClosed|wire.FlagNoData), nil}
+		}
+		o.frames = append(o.frames, f)
+	}
+	return o
+}
+
+// ending is how a connection ends.
+type ending struct {
+	name   string
+	weight int
+	do     func(*session) error
+}
+
+var endings = []ending{
+	{"close", 4, func(*session) error { return nil }},
+	{"close with calls open", 4, (*session).leave},
+	{"data for a call in progress", 6, (*session).dataForCall},
+	{"data for a stream that takes none", 3, (*session).dataForSplit},
+	{"data for a stream never opened", 3, (*session).dataUnopened},
+	{"data after the end", 3, (*session).dataAfterEnd},
+	{"end with a payload", 3, (*session).endWithPayload},
+	{"even id", 3, (*session).evenID},
+	{"used id", 3, (*session).usedID},
+	{"last id", 3, (*session).lastID},
+	{"unknown type", 3, (*session).unknownType},
+	{"too long", 3, (*session).tooLong},
+	{"malformed request", 6, (*session).malformed},
+	{"another protocol", 3, (*session).otherProtocol},
+	{"garbage", 6, (*session).garbage},
+	{"half a frame", 6, (*session).half},
+	{"streams over the limit", 1, (*session).tooManyStreams},
+	{"calls over the limit", 1, (*session).tooManyCalls},
+	{"many connections", 1, (*session).manyConnections},
+	{"never read", 1, (*session).neverRead},
+}
+
+func (s *session) ending() ending {
+	sum := 0
+	for _, e := range endings {
+		sum += e.weight
+	}
+	n := s.rng.IntN(sum)
+	for _, e := range endings {
+		if n -= e.weight; n < 0 {
+			return e
+		}
+	}
+	panic("unreachable")
+}
+
+// openStream opens a stream that takes messages.
+func (s *session) openStream() uint32 {
+	o := &op{frames: []frame{request(pick(s, "Echo", "Join"), wire.FlagRemoteOpen, nil)}}
+	s.identify(o)
+	s.send(o.frames...)
+	return o.id
+}
+
+// leave closes the connection while things are going on.
+func (s *session) leave() error {
+	for range 1 + s.rng.IntN(10) {
+		o := s.legal()
+		s.identify(o)
+		s.send(o.frames[:1+s.rng.IntN(len(o.frames))]...)
+	}
+	if s.rng.IntN(2) == 0 {
+		_ = s.conn.CloseWrite()
+		return s.cut()
+	}
+	return nil
+}
+
+// dataForCall is what kills stock ttrpc.
+func (s *session) dataForCall() error {
+	for range 1 + s.rng.IntN(8) {
+		o := s.method1()
+		s.identify(o)
+		data := frame{header(o.id, wire.TypeData, pick(s, 0, wire.FlagRemoteClosed|wire.FlagNoData, wire.FlagNoData)), nil}
+		s.send(append(o.frames, data)...)
+	}
+	return s.cutOrServed()
+}
+
+func (s *session) dataForSplit() error {
+	text := strings.Repeat("a ", 3000)
+	o := &op{frames: []frame{request("Split", wire.FlagRemoteClosed, &examplev1.SplitRequest{Text: text})}}
+	s.identify(o)
+	s.send(o.frames[0], frame{header(o.id, wire.TypeData, 0), s.bytes(20)})
+	return s.cutOrServed()
+}
+
+func (s *session) dataUnopened() error {
+	s.send(frame{header(s.opened+1+uint32(s.rng.IntN(1000)), wire.TypeData, pick(s, 0, wire.FlagNoData)), nil})
+	return s.cut()
+}
+
+func (s *session) dataAfterEnd() error {
+	id := s.openStream()
+	end := frame{header(id, wire.TypeData, wire.FlagRemoteClosed|wire.FlagNoData), nil}
+	s.send(end, pick(s, end, frame{header(id, wire.TypeData, 0), nil}))
+	return s.cutOrServed()
+}
+
+func (s *session) endWithPayload() error {
+	id := s.openStream()
+	s.send(frame{
+		header(id, wire.TypeData, pick(s, wire.FlagRemoteClosed, wire.FlagNoData, wire.FlagRemoteClosed|wire.FlagNoData)),
+		append(s.bytes(20), 0),
+	})
+	return s.cut()
+}
+
+func (s *session) evenID() error {
+	f := s.method1().frames[0]
+	f.StreamID = pick(s, 0, 2, s.next+1, math.MaxUint32-1)
+	s.send(f)
+	return s.cut()
+}
+
+func (s *session) usedID() error {
+	o := s.method1()
+	s.next += 20
+	s.identify(o)
+	s.send(o.frames...)
+	o.frames[0].StreamID -= pick(s, uint32(0), 2, 20)
+	s.send(o.frames...)
+	return s.cut()
+}
+
+// lastID uses the ids up: there is none after the highest.
+func (s *session) lastID() error {
+	s.next = math.MaxUint32
+	if err := s.do(s.method1()); err != nil {
+		return err
+	}
+	o := pick(s, s.method1(), s.echo())
+	s.identify(o)
+	s.send(o.frames...)
+	return s.cut()
+}
+
+func (s *session) unknownType() error {
+	f := s.method1().frames[0]
+	f.StreamID = s.next
+	f.Type = pick(s, 0, wire.TypeResponse, 4, 0xff, wire.Type(4+s.rng.IntN(252)))
+	s.send(f)
+	return s.cut()
+}
+
+func (s *session) tooLong() error {
+	h := header(s.next, pick(s, wire.TypeRequest, wire.TypeData), 0)
+	h.Length = pick[uint32](s, wire.MaxPayload+1, math.MaxInt32, math.MaxInt32+1, math.MaxUint32)
+	s.sent.Add(1)
+	s.write(append(h.Append(nil), s.bytes(1000)...))
+	return s.cut()
+}
+
+func (s *session) malformed() error {
+	whole := s.method1().frames[0].payload
+	f := frame{header(s.next, wire.TypeRequest, 0), pick(s,
+		whole[:len(whole)-1],
+		append(bytes.Clone(whole), 0),              // field 0
+		append(bytes.Clone(whole), 0x0f),           // wire type 7
+		[]byte{0x0a, 2, 0xff, 0xfe},                // a service that is not UTF-8
+		[]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f}, // longer than all of it
+		bytes.Repeat([]byte{0xff}, 1+s.rng.IntN(100)),
+		[]byte{0x2a, 3, 0x0a, 5, 'x'}, // metadata that ends in the middle
+	)}
+	s.send(f)
+	return s.cut()
+}
+
+func (s *session) otherProtocol() error {
+	s.sent.Add(1)
+	s.write([]byte(pick(s,
+		"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"SSH-2.0-OpenSSH_9.9\r\n",
+		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		`{"jsonrpc":"2.0","id":1,"method":"Method1"}`,
+	)))
+	return s.cut()
+}
+
+// garbage is random bytes, or what a connection could send with some bytes changed. What comes of it is not known.
+func (s *session) garbage() error {
+	b := s.bytes(500)
+	if s.rng.IntN(2) == 0 {
+		b = nil
+		for range 1 + s.rng.IntN(5) {
+			o := s.legal()
+			s.identify(o)
+			for _, f := range o.frames {
+				s.sent.Add(1)
+				b = wire.AppendFrame(b, f.Header, f.payload)
+			}
+		}
+		for range 1 + s.rng.IntN(5) {
+			b[s.rng.IntN(min(len(b), 500))] = byte(s.rng.Uint32())
+		}
+	}
+	s.sent.Add(1)
+	s.write(b)
+	if s.rng.IntN(2) == 0 {
+		_ = s.conn.CloseWrite()
+		return s.cut()
+	}
+	return nil
+}
+
+// half ends in the middle of a frame.
+func (s *session) half() error {
+	o := s.legal()
+	s.identify(o)
+	f := o.frames[0]
+	b := wire.AppendFrame(nil, f.Header, f.payload)
+	if s.rng.IntN(4) == 0 {
+		binary.BigEndian.PutUint32(b, wire.MaxPayload)
+	}
+	s.sent.Add(1)
+	s.write(b[:s.rng.IntN(len(b))])
+	if s.rng.IntN(2) == 0 {
+		_ = s.conn.CloseWrite()
+		return s.cut()
+	}
+	return nil
+}
+
+// tooManyStreams opens more than the server allows: it must say so of each that is too much, and serve the others. A
+// stream that was out of time may still count, so that it is not known which of them are too much.
+func (s *session) tooManyStreams() error {
+	var ops []*op
+	for range s.maxCalls + 20 {
+		o := &op{name: "Echo over the limit", frames: []frame{request("Echo", wire.FlagRemoteOpen, nil)}}
+		s.identify(o)
+		s.send(o.frames...)
+		ops = append(ops, o)
+	}
+	served := 0
+	for _, o := range ops {
+		m, end := message(&examplev1.EchoRequest{Message: "x"}), lastMessage()
+		m.StreamID, end.StreamID = o.id, o.id
+		s.send(m, end)
+		echoed, refused := wantMessages(&examplev1.EchoResponse{Message: "x"}), wantCode(codes.ResourceExhausted)
+		o.met = func(got []frame) (bool, error) {
+			if len(got) > 0 && got[0].Type == wire.TypeResponse {
+				return refused(got)
+			}
+			done, err := echoed(got)
+			if done {
+				served++
+			}
+			return done, err
+		}
+	}
+	for _, o := range ops {
+		if err := s.answer(o); err != nil {
+			return err
+		}
+	}
+	if !s.blind && (served == 0 || served > s.maxCalls) {
+		return fmt.Errorf("%w: %d streams were served, want at most %d", errWrong, served, s.maxCalls)
+	}
+	return s.do(s.method1())
+}
+
+// tooManyCalls makes more unary calls at once than the server allows: all must be answered.
+func (s *session) tooManyCalls() error {
+	var ops []*op
+	for range 4 * s.maxCalls {
+		ops = append(ops, pick(s, s.method1, s.split)())
+	}
+	return s.do(ops...)
+}
+
+// manyConnections opens connections and says nothing.
+func (s *session) manyConnections() error {
+	for range 100 {
+		conn, err := net.Dial("unix", s.path)
+		if errors.Is(err, syscall.EAGAIN) {
+			break // the server's backlog is full
+		} else if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }()
+	}
+	return s.do(s.method1())
+}
+
+// neverRead asks for more than it ever reads.
+func (s *session) neverRead() error {
+	conn, err := net.Dial("unix", s.path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	b := wire.AppendFrame(nil, header(1, wire.TypeRequest, wire.FlagRemoteOpen), request("Echo", 0, nil).payload)
+	m := marshal(&examplev1.EchoRequest{Message: strings.Repeat("x", 4<<10)})
+	for range 500 {
+		b = wire.AppendFrame(b, header(1, wire.TypeData, 0), m)
+	}
+	// The server stops reading at some time, so that the write would wait for ever.
+	if err := conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		return err
+	}
+	n, err := conn.Write(b)
+	s.sent.Add(int64(n / len(m)))
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) || s.blind {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,431 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	"example.com/ttrpc-starter/internal/interceptor"
+	"example.com/ttrpc-starter/internal/proctest"
+	"example.com/ttrpc-starter/internal/transport"
+)
+
+var rounds = flag.Int("rounds", 3, "`number` of times that TestStop... and TestKill... do it; 50 is the long run")
+
+const (
+	callers = 64
+	streams = 8
+
+	// callAlways is of how many callers one goes on calling while there is no server.
+	callAlways = 8
+)
+
+// dialOurs returns a client that is made as client/main.go makes it.
+func dialOurs(t testing.TB, address string) *ttrpc.Client {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	conn, err := transport.Dial(t.Context(), transport.ClientOptions{Address: address, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := ttrpc.NewClient(conn,
+		ttrpc.WithChainUnaryClientInterceptor(interceptor.ClientLog(log), interceptor.ClientStatus()))
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// dialStock returns a client of ttrpc as it comes.
+func dialStock(t testing.TB, address string) *ttrpc.Client {
+	t.Helper()
+	conn, err := net.Dial("unix", strings.TrimPrefix(address, "unix://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := ttrpc.NewClient(conn)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// load is callers that call all the time.
+type load struct {
+	client examplev1.ExampleClient
+	ctx    context.Context
+
+	group    sync.WaitGroup
+	answered atomic.Int64
+	warm     chan struct{} // closed when each caller has had an answer
+
+	mu     sync.Mutex
+	failed []error // the one error with which each caller has ended
+}
+
+// startLoad starts callers that each call until a call fails, and waits until each has had an answer.
+func startLoad(t testing.TB, client *ttrpc.Client) *load {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	l := &load{client: examplev1.NewExampleClient(client), ctx: ctx, warm: make(chan struct{})}
+	var warm sync.WaitGroup
+	warm.Add(callers)
+	for i := range callers {
+		l.group.Go(func() {
+			var once sync.Once
+			defer once.Do(warm.Done)
+			for n := 0; ; n++ {
+				if err := l.call(fmt.Sprint(i, n)); err != nil {
+					l.mu.Lock()
+					defer l.mu.Unlock()
+					l.failed = append(l.failed, err)
+					return
+				}
+				l.answered.Add(1)
+				once.Do(warm.Done)
+			}
+		})
+	}
+	warm.Wait()
+	return l
+}
+
+func (l *load) call(foo string) error {
+	got, err := l.client.Method1(l.ctx, &examplev1.Method1Request{Foo: foo})
+	if err == nil && got.GetFoo() != foo {
+		err = fmt.Errorf("%w: %q to %q", errWrong, got.GetFoo(), foo)
+	}
+	return err
+}
+
+// openStreams opens streams and leaves them open.
+func openStreams(t testing.TB, client *ttrpc.Client) []examplev1.Example_EchoClient {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	opened := make([]examplev1.Example_EchoClient, streams)
+	for i := range opened {
+		var err error
+		if opened[i], err = examplev1.NewExampleClient(client).Echo(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := echo(opened[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return opened
+}
+
+// echo sends a message and gets it back.
+func echo(stream examplev1.Example_EchoClient) error {
+	if err := stream.Send(&examplev1.EchoRequest{Message: "x"}); err != nil {
+		return err
+	}
+	got, err := stream.Recv()
+	if err == nil && got.GetMessage() != "x" {
+		err = fmt.Errorf("%w: %q", errWrong, got.GetMessage())
+	}
+	return err
+}
+
+// finish ends the client's side of a stream and waits for the server to end its.
+func finish(stream examplev1.Example_EchoClient) error {
+	if err := stream.CloseSend(); err != nil {
+		return err
+	}
+	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: %w at the end of a stream", errWrong, err)
+	}
+	return nil
+}
+
+// eachClient runs a test for some rounds with each kind of client.
+func eachClient(t *testing.T, test func(t *testing.T, stock bool, dial func(testing.TB, string) *ttrpc.Client)) {
+	for range *rounds {
+		t.Run("ours", func(t *testing.T) { test(t, false, dialOurs) })
+		t.Run("stock", func(t *testing.T) { test(t, true, dialStock) })
+		if t.Failed() {
+			return
+		}
+	}
+	t.Logf("%d stops with each client, under load of %d callers and %d streams", *rounds, callers, streams)
+}
+
+// TestStopUnderLoad stops a server that has open streams and callers that do not relent. While the streams last each
+// caller must be told that the server is going; and all that the server has begun it must finish.
+func TestStopUnderLoad(t *testing.T) {
+	eachClient(t, func(t *testing.T, _ bool, dial func(testing.TB, string) *ttrpc.Client) {
+		s := startWatched(t, proctest.Socket(t), "-shutdown-timeout", patience.String())
+		c := dial(t, "unix://"+s.path)
+		open := openStreams(t, c)
+		l := startLoad(t, c)
+
+		s.Signal(syscall.SIGTERM)
+		l.group.Wait()
+		for _, err := range l.failed {
+			if status.Code(err) != codes.Unavailable || errors.Is(err, ttrpc.ErrClosed) {
+				t.Errorf("a caller ended with %v, want Unavailable", err)
+			}
+		}
+		for _, stream := range open {
+			err := echo(stream)
+			if err == nil {
+				err = finish(stream)
+			}
+			if err != nil {
+				t.Errorf("stream while the server stops: %v", err)
+			}
+		}
+		l.wantAllAnswered(t, s)
+	})
+}
+
+// TestStopRacesLoad stops a server whose streams end at the same time, so that it closes the connection while callers
+// call. What it has begun it must finish. Our client gets Unavailable for all else; a stock client may also find the
+// connection closed.
+func TestStopRacesLoad(t *testing.T) {
+	eachClient(t, func(t *testing.T, stock bool, dial func(testing.TB, string) *ttrpc.Client) {
+		s := startWatched(t, proctest.Socket(t), "-shutdown-timeout", patience.String())
+		c := dial(t, "unix://"+s.path)
+		open := openStreams(t, c)
+		l := startLoad(t, c)
+
+		var group sync.WaitGroup
+		for _, stream := range open {
+			group.Go(func() {
+				if err := finish(stream); err != nil {
+					t.Errorf("stream while the server stops: %v", err)
+				}
+			})
+		}
+		s.Signal(syscall.SIGTERM)
+		group.Wait()
+		l.group.Wait()
+		for _, err := range l.failed {
+			switch {
+			case status.Code(err) == codes.Unavailable && !errors.Is(err, ttrpc.ErrClosed):
+			case stock && status.Code(interceptor.StatusError(err)) == codes.Unavailable:
+			default:
+				t.Errorf("a caller ended with %v, want Unavailable", err)
+			}
+		}
+		l.wantAllAnswered(t, s)
+	})
+}
+
+// wantAllAnswered fails the test unless the server ends well and each call that it ran was answered.
+func (l *load) wantAllAnswered(t testing.TB, s *watched) {
+	t.Helper()
+	if code := s.ExitCode(); code != 0 {
+		t.Errorf("exit code is %d, want 0", code)
+	}
+	if ran, answered := s.count(logMethod1), l.answered.Load(); int64(ran) != answered {
+		t.Errorf("the server ran %d calls and %d were answered", ran, answered)
+	}
+	s.wantNoRace(t)
+}
+
+// TestHardStop holds streams open for longer than the server waits.
+func TestHardStop(t *testing.T) {
+	s := startWatched(t, proctest.Socket(t), "-shutdown-timeout", "100ms")
+	open := openStreams(t, dialOurs(t, "unix://"+s.path))
+	s.Signal(syscall.SIGTERM)
+	for _, stream := range open {
+		if _, err := stream.Recv(); status.Code(interceptor.StatusError(err)) != codes.Unavailable {
+			t.Errorf("a stream that was cut off got %v, want Unavailable", err)
+		}
+	}
+	if code := s.ExitCode(); code != 1 {
+		t.Errorf("exit code is %d, want 1", code)
+	}
+	if want := fmt.Sprintf("%d calls were cut off", streams); !strings.Contains(s.Stderr(), want) {
+		t.Errorf("the server did not say %q", want)
+	}
+	s.wantNoRace(t)
+}
+
+// TestSecondSignal ends a server that would wait for its streams.
+func TestSecondSignal(t *testing.T) {
+	s := startWatched(t, proctest.Socket(t), "-shutdown-timeout", "1h")
+	openStreams(t, dialOurs(t, "unix://"+s.path))
+	s.Signal(syscall.SIGTERM)
+	s.WaitFor("waiting for open calls")
+	// The server gives the signal its deadly meaning back at the same time as it says that, so one may come too early.
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	timeout := time.After(patience)
+	for {
+		s.Signal(syscall.SIGTERM)
+		select {
+		case <-s.Ended():
+		case <-again.C:
+			continue
+		case <-timeout:
+			t.Fatal("a second signal does not end the server")
+		}
+		break
+	}
+	s.ExitCode()
+	if got, ok := s.ProcessState.Sys().(syscall.WaitStatus); !ok || got.Signal() != syscall.SIGTERM {
+		t.Errorf("the server ended with %v, want the signal", s.ProcessState)
+	}
+}
+
+// outcomes counts how calls end that meet a dying server.
+type outcomes struct {
+	answered atomic.Int64
+	lost     atomic.Int64 // may have run
+	unsent   atomic.Int64
+
+	mu    sync.Mutex
+	wrong error
+}
+
+// add counts an outcome and reports whether it was an answer.
+func (o *outcomes) add(err error) bool {
+	err = interceptor.StatusError(err)
+	text := status.Convert(err).Message()
+	switch {
+	case err == nil:
+		o.answered.Add(1)
+	case status.Code(err) == codes.Unavailable && strings.Contains(text, "may have run"):
+		o.lost.Add(1)
+	case status.Code(err) == codes.Unavailable && strings.Contains(text, "was not sent"):
+		o.unsent.Add(1)
+	default:
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.wrong = err
+	}
+	return err == nil
+}
+
+// TestKillAndRestart kills a server under load and starts another in its place, time and again, for one client that
+// redials. Only what is in flight may be lost, the client must say so, and no call may run twice.
+func TestKillAndRestart(t *testing.T) {
+	address := proctest.Socket(t)
+	s := startWatched(t, address)
+	c := dialOurs(t, address)
+	client := examplev1.NewExampleClient(c)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+
+	var calls, echoes outcomes
+	var group sync.WaitGroup
+	var mu sync.Mutex
+	served := make(chan struct{}) // closed, and made anew, when one who calls all the time has had an answer
+	progress := make([]atomic.Int64, callers+streams)
+	work := func(i int, o *outcomes, one func() error) {
+		always := i%callAlways == 0 // also while there is no server; more would only keep the new one from starting
+		for ctx.Err() == nil {
+			ok := o.add(one())
+			if ok {
+				progress[i].Add(1)
+			}
+			mu.Lock()
+			next := served
+			if ok && always {
+				close(served)
+				served = make(chan struct{})
+			}
+			mu.Unlock()
+			if !ok && !always {
+				select {
+				case <-next:
+				case <-ctx.Done():
+				}
+			}
+		}
+	}
+	for i := range callers {
+		group.Go(func() {
+			work(i, &calls, func() error {
+				_, err := client.Method1(context.Background(), &examplev1.Method1Request{Foo: "x"})
+				return err
+			})
+		})
+	}
+	for i := range streams {
+		var stream examplev1.Example_EchoClient
+		group.Go(func() {
+			work(callers+i, &echoes, func() (err error) {
+				if stream == nil {
+					if stream, err = client.Echo(context.Background()); err != nil {
+						return err
+					}
+				}
+				if err = echo(stream); err != nil {
+					stream = nil
+				}
+				return err
+			})
+		})
+	}
+	// each waits until every caller and stream has had an answer from the present server.
+	each := func(what string) {
+		t.Helper()
+		var before [callers + streams]int64
+		for i := range progress {
+			before[i] = progress[i].Load()
+		}
+		s.until(t, what, func() bool {
+			for i := range progress {
+				if progress[i].Load() < before[i]+2 { // the first may have been the former server's
+					return false
+				}
+			}
+			return true
+		})
+	}
+
+	ran := 0
+	for range *rounds {
+		each("serving everyone")
+		lost := calls.lost.Load() + echoes.lost.Load()
+		s.Signal(os.Kill)
+		s.ExitCode()
+		ran += s.count(logMethod1)
+		s.wantNoRace(t)
+
+		s = startWatched(t, address)
+		each("serving everyone again")
+		// Some may lose another call, if they find the socket before the kernel has taken all of the old server down.
+		lost = calls.lost.Load() + echoes.lost.Load() - lost
+		if most := int64(callers + streams + (callers+streams)/callAlways); lost > most {
+			t.Errorf("%d calls were lost, want at most %d", lost, most)
+		}
+	}
+	stop()
+	group.Wait()
+	// The streams are still open: closing the client is what ends them.
+	_ = c.Close()
+	s.stop(t)
+	ran += s.count(logMethod1)
+
+	for _, o := range []*outcomes{&calls, &echoes} {
+		if o.wrong != nil {
+			t.Errorf("a call got %v, want an answer or Unavailable from the client", o.wrong)
+		}
+	}
+	answered, lost := int(calls.answered.Load()), int(calls.lost.Load())
+	if ran < answered || ran > answered+lost {
+		t.Errorf("servers ran %d calls; %d were answered and %d may have run", ran, answered, lost)
+	}
+	t.Logf("%d kills: %d calls answered, %d lost, %d not sent; %d messages echoed, %d streams lost, %d not opened",
+		*rounds, answered, lost, calls.unsent.Load(), echoes.answered.Load(), echoes.lost.Load(), echoes.unsent.Load())
+}

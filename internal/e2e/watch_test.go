@@ -1,0 +1,203 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"example.com/ttrpc-starter/internal/proctest"
+)
+
+// patience is how long anything awaited may take before a test fails: long, because machines may be slow and shared.
+const patience = time.Minute
+
+// watched is a server of which a test counts what it does: calls by its log, descriptors and memory by /proc, and at
+// its end goroutines by their stacks.
+type watched struct {
+	*proctest.Process
+	path string // of its socket
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and made anew, by each change of logged
+	logged  map[string]int
+}
+
+// startWatched starts a server and waits until it listens. Lines of its log that tell of a single call or connection
+// are counted and not kept.
+func startWatched(t testing.TB, address string, args ...string) *watched {
+	t.Helper()
+	w := &watched{
+		path:    strings.TrimPrefix(address, "unix://"),
+		changed: make(chan struct{}),
+		logged:  map[string]int{},
+	}
+	w.Process = proctest.StartFiltered(t, server(append([]string{"-address", address}, args...)...), w.keep)
+	w.WaitFor("server start")
+	return w
+}
+
+// Messages of the server's log that are counted.
+const (
+	logMethod1 = "method1 call"
+	logSplit   = "split call"
+	logJoin    = "join call"
+	logEcho    = "echo call"
+	logEnd     = "server interceptor"
+	logClosed  = "connection closed"
+	logRefused = "connection refused"
+)
+
+var counted = []string{logMethod1, logSplit, logJoin, logEcho, logEnd, logClosed, logRefused}
+
+// keep counts a line of standard error, and keeps it if it is of no kind that is counted.
+func (w *watched) keep(line []byte) bool {
+	const prefix = len("15:04:05.000 INFO  ")
+	if len(line) < prefix {
+		return true
+	}
+	for _, message := range counted {
+		if bytes.HasPrefix(line[prefix:], []byte(message)) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.logged[message]++
+			close(w.changed)
+			w.changed = make(chan struct{})
+			return false
+		}
+	}
+	return true
+}
+
+// until waits for a condition. It is looked at whenever a count changes, with the lock held, and a hundred times a
+// second for what does not show in the log.
+func (w *watched) until(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	timeout := time.After(patience)
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		w.mu.Lock()
+		met, changed := condition(), w.changed
+		w.mu.Unlock()
+		if met {
+			return
+		}
+		select {
+		case <-changed:
+		case <-poll.C:
+		case <-w.Ended():
+			t.Fatalf("the server ended before %s", what)
+		case <-timeout:
+			t.Fatalf("the server did not come to %s", what)
+		}
+	}
+}
+
+// count returns how often the message was logged.
+func (w *watched) count(message string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.logged[message]
+}
+
+// untilIdle waits until the server has no more descriptors than it had and all handlers that have logged their start
+// have logged their end.
+func (w *watched) untilIdle(t testing.TB, before int) {
+	t.Helper()
+	w.until(t, "giving its descriptors back", func() bool { return w.descriptors(t) <= before })
+	w.until(t, "the end of all handlers", func() bool {
+		return w.logged[logEnd] >= w.logged[logMethod1]+w.logged[logSplit]+w.logged[logJoin]+w.logged[logEcho]
+	})
+}
+
+// goroutines ends the server with the signal at which Go prints the stacks of all goroutines. It returns those that are
+// not the runtime's own and wait for something: one that is on its way out runs or is about to.
+func (w *watched) goroutines(t testing.TB) []string {
+	t.Helper()
+	w.Signal(syscall.SIGQUIT)
+	if code := w.ExitCode(); code != 2 {
+		t.Errorf("exit code after SIGQUIT is %d, want 2", code)
+	}
+	_, dump, ok := strings.Cut(w.Stderr(), "SIGQUIT: quit\n")
+	if !ok {
+		t.Fatal("the server printed no stacks")
+	}
+	var waiting []string
+	for stack := range strings.SplitSeq(dump, "\n\n") {
+		head, _, _ := strings.Cut(stack, "\n")
+		if strings.HasPrefix(head, "goroutine ") && !strings.HasPrefix(head, "goroutine 0 ") &&
+			!strings.Contains(head, "[run") && !strings.Contains(stack, "\ncreated by runtime.") {
+			waiting = append(waiting, stack)
+		}
+	}
+	return waiting
+}
+
+// wantServed fails the test if a well-behaved client gets no answer on a connection of its own.
+func (w *watched) wantServed(t testing.TB) {
+	t.Helper()
+	good, err := newGoodClient(w.path)
+	if err == nil {
+		defer good.close()
+		err = good.call()
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// wantNoRace fails the test if the server's race detector has found something.
+func (w *watched) wantNoRace(t testing.TB) {
+	t.Helper()
+	if strings.Contains(w.Stderr(), "DATA RACE") {
+		t.Errorf("the server has a data race")
+	}
+}
+
+// stop ends the server as an operator would and fails the test if it does not go well.
+func (w *watched) stop(t testing.TB) {
+	t.Helper()
+	w.Signal(syscall.SIGTERM)
+	if code := w.ExitCode(); code != 0 {
+		t.Errorf("exit code after SIGTERM is %d, want 0", code)
+	}
+	w.wantNoRace(t)
+}
+
+// descriptors returns how many the server has open; 0 where there is no /proc to tell.
+func (w *watched) descriptors(t testing.TB) int {
+	t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.Process.Process.Pid))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return len(open)
+}
+
+// memory returns a number of bytes from /proc/PID/status, such as VmRSS or its peak, VmHWM.
+func (w *watched) memory(t testing.TB, name string) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.Process.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			kib, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kib << 10
+		}
+	}
+	t.Fatalf("no %s in %s", name, status)
+	return 0
+}

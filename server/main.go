@@ -1,0 +1,68 @@
+// Server serves the Example service until it gets SIGINT or SIGTERM.
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/containerd/ttrpc"
+
+	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	"example.com/ttrpc-starter/internal/cli"
+	"example.com/ttrpc-starter/internal/interceptor"
+	"example.com/ttrpc-starter/internal/transport"
+)
+
+func main() { cli.Main("server", run) }
+
+func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
+	flags := cli.NewFlagSet("server", "Serves the Example service over ttrpc until SIGINT or SIGTERM.")
+	var options transport.ServerOptions
+	options.RegisterFlags(flags)
+	callTimeout := flags.Duration("call-timeout", 0, "`duration` that a call without a deadline may take; 0 is no limit")
+	var format cli.LogFormat
+	format.Register(flags)
+	if err := cli.Parse(flags, args, stdout, stderr); err != nil {
+		return err
+	}
+	if err := options.Validate(); err != nil {
+		return &cli.UsageError{Err: err}
+	}
+	if *callTimeout < 0 {
+		return cli.Usagef("-call-timeout is %v: want zero or more", *callTimeout)
+	}
+
+	log := format.Logger(stderr)
+	interceptor.ContainerdLog(log) // what ttrpc itself logs goes there, too
+	options.Logger = log
+	intercept := interceptor.Chain( // the order matters: see package interceptor
+		interceptor.Log(interceptor.LogOptions{Logger: log, Peer: peer}),
+		interceptor.Recover(log),
+		interceptor.Deadline(*callTimeout),
+		interceptor.Sendable(),
+	)
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(interceptor.Unary(intercept)))
+	if err != nil {
+		return err
+	}
+	examplev1.RegisterExampleService(server, &example{log: log, intercept: intercept})
+
+	listener, err := transport.Listen(ctx, options)
+	if err != nil {
+		return err
+	}
+	log.Info("server start", "address", listener.String())
+	if err := transport.Serve(ctx, server, listener); err != nil {
+		log.Error("server stop", "error", err)
+		return err
+	}
+	log.Info("server stop")
+	return nil
+}
+
+// peer is the caller, for the log.
+func peer(ctx context.Context) slog.Attr {
+	p, _ := transport.PeerFromContext(ctx) // every call below Serve has one
+	return slog.Any("peer", p)
+}
