@@ -1,0 +1,81 @@
+# Everything here runs with Go, make and git; the tools are built by `go run` at these versions.
+BUF := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
+GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+# The commit that check-breaking compares with; empty is the remote's default branch, or else origin/main or main.
+BASE ?=
+
+# The first run of the tests builds buf, which can take most of go test's own ten minutes.
+TEST_TIMEOUT ?= 30m
+
+# How long chaos is, and what it repeats: the seed that a run has printed; 0 is a new one.
+FRAMES ?= 1000000
+ROUNDS ?= 50
+SEED ?= 0
+
+.PHONY: help
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/server and bin/client
+	go build -o bin/ ./server ./client
+
+.PHONY: run
+run: build ## show it work: start the server, call each method, stop the server
+	@go run ./internal/dev/run bin/server bin/client
+
+.PHONY: test
+test: ## run all tests
+	go test -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: test-race
+test-race: ## run all tests with the race detector, which needs a C compiler
+	go test -timeout $(TEST_TIMEOUT) -race ./...
+
+.PHONY: chaos
+chaos: ## attack, stop and kill servers at length, with the race detector: FRAMES frames (a million), ROUNDS stops (50)
+	go test -race -count 1 -timeout 2h -v -run '^Test(Chaos|Stop|Kill)' ./internal/e2e \
+		-frames $(FRAMES) -rounds $(ROUNDS) -seed $(SEED)
+
+.PHONY: generate
+generate: ## write gen/ from proto/
+	$(BUF) generate
+
+.PHONY: check
+check: check-generated lint check-breaking tidy vet ## run all checks that a pull request gets, tests aside
+
+.PHONY: check-generated
+check-generated: ## fail if gen/ is not what buf writes from proto/
+	@go run ./internal/dev/check-generated $(BUF)
+
+.PHONY: lint
+lint: ## lint the .proto files, the Go code and the workflows
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	$(GOLANGCI_LINT) run
+	$(ACTIONLINT)
+
+.PHONY: check-breaking
+check-breaking: ## fail if the .proto files break callers of BASE (default: the remote's default branch)
+	@go run ./internal/dev/check-breaking '$(BASE)' $(BUF)
+
+.PHONY: tidy
+tidy: ## fail if `go mod tidy` would change go.mod or go.sum
+	go mod tidy -diff
+
+.PHONY: vet
+vet: ## vet for every platform that must compile
+	GOOS=linux go vet ./...
+	GOOS=darwin go vet ./...
+	GOOS=windows go vet ./...
+
+.PHONY: certs
+certs: ## write certificates to try TLS with into certs/
+	@go run ./internal/dev/certs certs
+
+.PHONY: rename
+rename: ## make the module yours: make rename MODULE=github.com/you/app
+	@go run ./internal/dev/rename "$$MODULE"
+	@$(MAKE) generate
