@@ -3,6 +3,13 @@ BUF := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
+# bench/ and tools/ are modules of their own, so that what they depend on is not the service's; some bring .proto files.
+MODULES := $(patsubst %/,%,$(dir $(wildcard go.mod */go.mod)))
+BUF_DIRS := $(patsubst %/,%,$(dir $(wildcard buf.gen.yaml */buf.gen.yaml)))
+
+# $(call in,DIRS,COMMAND) runs the command in each of the directories, and in the others even where it fails in one.
+in = @failed=0; for dir in $(1); do echo "+ cd $$dir && $(2)"; (cd $$dir && $(2)) || failed=1; done; exit $$failed
+
 # The commit that check-breaking compares with; empty is the remote's default branch, or else origin/main or main.
 BASE ?=
 
@@ -28,11 +35,11 @@ run: build ## show it work: start the server, call each method, stop the server
 
 .PHONY: test
 test: ## run all tests
-	go test -timeout $(TEST_TIMEOUT) ./...
+	$(call in,$(MODULES),go test -timeout $(TEST_TIMEOUT) ./...)
 
 .PHONY: test-race
 test-race: ## run all tests with the race detector, which needs a C compiler
-	go test -timeout $(TEST_TIMEOUT) -race ./...
+	$(call in,$(MODULES),go test -timeout $(TEST_TIMEOUT) -race ./...)
 
 .PHONY: chaos
 chaos: ## attack, stop and kill servers at length, with the race detector: FRAMES frames (a million), ROUNDS stops (50)
@@ -41,7 +48,7 @@ chaos: ## attack, stop and kill servers at length, with the race detector: FRAME
 
 .PHONY: generate
 generate: ## write gen/ from proto/
-	$(BUF) generate
+	$(call in,$(BUF_DIRS),$(BUF) generate)
 
 .PHONY: check
 check: check-generated lint check-breaking tidy vet ## run all checks that a pull request gets, tests aside
@@ -52,9 +59,8 @@ check-generated: ## fail if gen/ is not what buf writes from proto/
 
 .PHONY: lint
 lint: ## lint the .proto files, the Go code and the workflows
-	$(BUF) lint
-	$(BUF) format --diff --exit-code
-	$(GOLANGCI_LINT) run
+	$(call in,$(BUF_DIRS),$(BUF) lint && $(BUF) format --diff --exit-code)
+	$(call in,$(MODULES),$(GOLANGCI_LINT) run)
 	$(ACTIONLINT)
 
 .PHONY: check-breaking
@@ -63,13 +69,11 @@ check-breaking: ## fail if the .proto files break callers of BASE (default: the 
 
 .PHONY: tidy
 tidy: ## fail if `go mod tidy` would change go.mod or go.sum
-	go mod tidy -diff
+	$(call in,$(MODULES),go mod tidy -diff)
 
 .PHONY: vet
 vet: ## vet for every platform that must compile
-	GOOS=linux go vet ./...
-	GOOS=darwin go vet ./...
-	GOOS=windows go vet ./...
+	$(call in,$(MODULES),GOOS=linux go vet ./... && GOOS=darwin go vet ./... && GOOS=windows go vet ./...)
 
 .PHONY: certs
 certs: ## write certificates to try TLS with into certs/

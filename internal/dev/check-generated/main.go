@@ -1,5 +1,6 @@
 // Check-generated fails if gen/ is not, byte for byte, what buf writes from proto/ now. It generates into a temporary
-// directory, so that the working tree stays as it is and git is not needed to see a difference.
+// directory, so that the working tree stays as it is and git is not needed to see a difference. It checks the working
+// directory, and those below it that have a buf.gen.yaml, and so a gen/, of their own.
 //
 // Usage: check-generated BUF..., where BUF... is the command that runs buf.
 package main
@@ -19,20 +20,35 @@ import (
 
 const (
 	gen  = "gen"
-	mend = `run "make generate" and commit gen/`
+	mend = `run "make generate" and commit it`
 )
 
 func main() {
-	if err := check(os.Args[1:]); err != nil {
+	if err := checkAll(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "check-generated:", err)
 		os.Exit(1)
 	}
 }
 
-func check(buf []string) error {
+func checkAll(buf []string) error {
 	if len(buf) == 0 {
 		return errors.New("want the command that runs buf as arguments")
 	}
+	nested, err := filepath.Glob("*/buf.gen.yaml")
+	if err != nil {
+		return err
+	}
+	errs := []error{project{"."}.check(buf)}
+	for _, file := range nested {
+		errs = append(errs, project{filepath.Dir(file)}.check(buf))
+	}
+	return errors.Join(errs...)
+}
+
+// project is a directory with a buf.gen.yaml and a gen/.
+type project struct{ dir string }
+
+func (p project) check(buf []string) error {
 	temp, err := os.MkdirTemp("", "check-generated-")
 	if err != nil {
 		return err
@@ -41,17 +57,17 @@ func check(buf []string) error {
 
 	// a/ and b/ are what the diff calls the two sides.
 	committed, fresh := filepath.Join(temp, "a"), filepath.Join(temp, "b")
-	if err := generate(buf, fresh); err != nil {
+	if err := p.generate(buf, fresh); err != nil {
 		return err
 	}
-	if err := copyGen(committed); err != nil {
+	if err := p.copyGen(committed); err != nil {
 		return err
 	}
 	findings, err := compare(committed, fresh)
 	if err != nil {
 		return err
 	}
-	if err := addIgnored(findings, fresh); err != nil {
+	if err := p.addIgnored(findings, fresh); err != nil {
 		return err
 	}
 	if len(findings) == 0 {
@@ -59,14 +75,15 @@ func check(buf []string) error {
 	}
 	fmt.Print(diff(temp))
 	for _, file := range slices.Sorted(maps.Keys(findings)) {
-		fmt.Println(finding(file, findings[file]))
+		fmt.Println(finding(filepath.Join(p.dir, file), findings[file]))
 	}
-	return errors.New("gen/ is not what buf writes from proto/: " + mend)
+	return fmt.Errorf("%s/ is not what buf writes from proto/: %s", filepath.Join(p.dir, gen), mend)
 }
 
 // generate runs buf, whose warnings and errors are for the user to see.
-func generate(buf []string, dir string) error {
-	cmd := exec.Command(buf[0], append(buf[1:], "generate", "--output", dir)...)
+func (p project) generate(buf []string, dir string) error {
+	cmd := exec.Command(buf[0], slices.Concat(buf[1:], []string{"generate", "--output", dir})...)
+	cmd.Dir = p.dir
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("generate: %w", err)
@@ -84,8 +101,8 @@ func generate(buf []string, dir string) error {
 }
 
 // copyGen copies gen/ into dir. A gen/ that is missing makes an empty copy: every file in it is then missing.
-func copyGen(dir string) error {
-	err := os.CopyFS(filepath.Join(dir, gen), os.DirFS(gen))
+func (p project) copyGen(dir string) error {
+	err := os.CopyFS(filepath.Join(dir, gen), os.DirFS(filepath.Join(p.dir, gen)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return os.MkdirAll(dir, 0o700)
 	}
@@ -140,8 +157,10 @@ func read(dir string) (map[string]string, error) {
 
 // addIgnored adds the generated files that git will not commit because they are ignored and not tracked. Outside a git
 // checkout, or in one that does not track this project, nothing is ignored.
-func addIgnored(findings map[string]string, fresh string) error {
-	if exec.Command("git", "ls-files", "--error-unmatch", "buf.gen.yaml").Run() != nil {
+func (p project) addIgnored(findings map[string]string, fresh string) error {
+	tracked := exec.Command("git", "ls-files", "--error-unmatch", "buf.gen.yaml")
+	tracked.Dir = p.dir
+	if tracked.Run() != nil {
 		return nil
 	}
 	files, err := read(fresh)
@@ -149,6 +168,7 @@ func addIgnored(findings map[string]string, fresh string) error {
 		return err
 	}
 	cmd := exec.Command("git", "check-ignore", "--verbose", "--stdin", "-z")
+	cmd.Dir = p.dir
 	cmd.Stdin = strings.NewReader(strings.Join(slices.Sorted(maps.Keys(files)), "\x00"))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
