@@ -216,9 +216,9 @@ func (s *serving) drain() error {
 	}
 
 	s.enterStage(closing)
-	s.cancel() // handshakes and handlers
-	s.pending.Wait()
 	if cut == nil {
+		s.cancel() // handshakes
+		s.pending.Wait()
 		s.answerLast()
 	}
 	var closed sync.WaitGroup
@@ -226,6 +226,9 @@ func (s *serving) drain() error {
 		closed.Go(func() { _ = c.Close() }) // may linger
 	}
 	closed.Wait()
+	// Handlers that are cut off hear of it last: their Canceled would tell clients that they had given up themselves.
+	s.cancel()
+	s.pending.Wait()
 	_ = s.server.Close()
 	return cut
 }
