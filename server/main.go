@@ -10,6 +10,7 @@ import (
 
 	examplev1 "example.com/ttrpc-starter/gen/example/v1"
 	"example.com/ttrpc-starter/internal/cli"
+	"example.com/ttrpc-starter/internal/heapfloor"
 	"example.com/ttrpc-starter/internal/interceptor"
 	"example.com/ttrpc-starter/internal/transport"
 )
@@ -21,6 +22,8 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	var options transport.ServerOptions
 	options.RegisterFlags(flags)
 	callTimeout := flags.Duration("call-timeout", 0, "`duration` that a call without a deadline may take; 0 is no limit")
+	var floor heapfloor.Size
+	flags.Var(&floor, "heap-floor", "`size`, such as 64MiB, up to which the heap may grow before it is collected; 0 is Go's default")
 	var format cli.LogFormat
 	format.Register(flags)
 	if err := cli.Parse(flags, args, stdout, stderr); err != nil {
@@ -36,6 +39,11 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	log := format.Logger(stderr)
 	interceptor.ContainerdLog(log) // what ttrpc itself logs goes there, too
 	options.Logger = log
+	restore, err := heapfloor.Set(floor)
+	if err != nil {
+		log.Warn("no heap floor", "error", err)
+	}
+	defer restore()
 	intercept := interceptor.Chain( // the order matters: see package interceptor
 		interceptor.Log(interceptor.LogOptions{Logger: log, Peer: peer}),
 		interceptor.Recover(log),

@@ -1,0 +1,45 @@
+//go:build unix
+
+package e2e
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	"example.com/ttrpc-starter/internal/proctest"
+)
+
+// TestHeapFloor counts a server's collections by what the runtime prints of each. The calls take some 30 MiB.
+func TestHeapFloor(t *testing.T) {
+	const collection = " MB goal, " // the runtime writes a line in pieces, with the log's between them
+	start := func(env string, args ...string) *proctest.Process {
+		t.Helper()
+		address := proctest.Socket(t)
+		cmd := server(append([]string{"-address", address}, args...)...)
+		cmd.Env = append(os.Environ(), "GODEBUG=gctrace=1", "GOMEMLIMIT=", env)
+		p := proctest.Start(t, cmd)
+		p.WaitFor("server start")
+		client, err := newGoodClient(strings.TrimPrefix(address, "unix://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.close()
+		request := &examplev1.Method1Request{Foo: strings.Repeat("x", 64<<10)}
+		for range 150 {
+			if _, err := examplev1.NewExampleClient(client.Client).Method1(t.Context(), request); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return p
+	}
+
+	start("GOGC=").WaitFor(collection)
+	if p := start("GOGC=", "-heap-floor", "512MiB"); strings.Contains(p.Stderr(), collection) {
+		t.Error("the server collected far below the floor")
+	}
+	p := start("GOGC=100", "-heap-floor", "512MiB")
+	p.WaitFor("GOGC is set")
+	p.WaitFor(collection)
+}
