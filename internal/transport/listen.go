@@ -101,5 +101,8 @@ func (l *Listener) String() string {
 	return Address{schemeUnix, addr.String()}.String()
 }
 
+// Addr returns the address in package net's form, which tells what kind of socket systemd has passed.
+func (l *Listener) Addr() net.Addr { return l.listener.Addr() }
+
 // Close stops listening. A unix socket that Listen made is removed. Serve does both.
 func (l *Listener) Close() error { return l.listener.Close() }

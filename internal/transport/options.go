@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strconv"
 	"time"
+
+	"github.com/containerd/ttrpc"
 )
 
 // TLSFiles names the PEM files of one side of mutual TLS. All three are needed.
@@ -47,6 +49,10 @@ type ServerOptions struct {
 
 	// ShutdownTimeout is how long open calls may go on once the server is told to stop. Default 10 s.
 	ShutdownTimeout time.Duration
+
+	// Services describes services that the server has or may have and that are in no .proto file which is linked in: a
+	// peer that streams to a method of any other is refused. Default: none.
+	Services map[string]*ttrpc.ServiceDesc
 
 	// Logger is told of refused peers and other events of single connections. Default: slog.Default().
 	Logger *slog.Logger

@@ -31,10 +31,12 @@ func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
 	s := &serving{
 		Listener: l,
 		server:   server,
-		guard:    wire.NewGuard(wire.GuardOptions{MaxCalls: l.options.MaxCalls, IOTimeout: l.options.IOTimeout}),
-		events:   loglimit.New(l.options.Logger, eventBurst),
-		users:    map[string]int{},
-		conns:    map[*servedConn]struct{}{},
+		guard: wire.NewGuard(wire.GuardOptions{
+			MaxCalls: l.options.MaxCalls, IOTimeout: l.options.IOTimeout, Services: l.options.Services,
+		}),
+		events: loglimit.New(l.options.Logger, eventBurst),
+		users:  map[string]int{},
+		conns:  map[*servedConn]struct{}{},
 	}
 	s.base, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer s.cancel()
