@@ -1,0 +1,211 @@
+package reflection
+
+import (
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// The fields of a ServerReflectionResponse, of which all but the first two are a oneof, and of their messages.
+const (
+	responseHost       protowire.Number = 1
+	responseRequest    protowire.Number = 2
+	responseFiles      protowire.Number = 4
+	responseExtensions protowire.Number = 5
+	responseServices   protowire.Number = 6
+	responseError      protowire.Number = 7
+
+	filesFile        protowire.Number = 1
+	extensionsType   protowire.Number = 1
+	extensionsNumber protowire.Number = 2
+	servicesService  protowire.Number = 1
+	serviceName      protowire.Number = 1
+	errorCode        protowire.Number = 1
+	errorMessage     protowire.Number = 2
+)
+
+// maxRequest bounds a request in bytes. There are two names in it, and all of it goes back with the response.
+const maxRequest = 16 << 10
+
+// maxResponse is ttrpc's limit on a message in bytes, which it tells in no other way.
+var maxResponse = new(ttrpc.OversizedMessageErr).MaximumLength()
+
+// call is one stream of questions.
+type call struct {
+	*server
+	sent map[string]bool // paths of files
+}
+
+func (c *call) run(stream ttrpc.StreamServer) error {
+	for {
+		message := new(emptypb.Empty) // which keeps what it does not know, and that is all, as it came
+		if err := stream.RecvMsg(message); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		resp, err := c.respond(message.ProtoReflect().GetUnknown())
+		if err != nil {
+			return err
+		}
+		message.ProtoReflect().SetUnknown(resp)
+		if err := stream.SendMsg(message); err != nil {
+			return err
+		}
+	}
+}
+
+// respond returns the response to an encoded request. An error ends the call; that something is not there does not.
+func (c *call) respond(encoded []byte) ([]byte, error) {
+	if len(encoded) > maxRequest {
+		return nil, status.Errorf(codes.InvalidArgument, "reflection request of %d bytes: want at most %d", len(encoded), maxRequest)
+	}
+	r, err := parseRequest(encoded)
+	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "reflection request: %v", err)
+	}
+	resp := appendString(nil, responseHost, r.host)
+	resp = appendBytes(resp, responseRequest, encoded)
+
+	const overhead = 16 // at least the tag and the length of the answer
+	field, answer, err := c.answer(r, maxResponse-len(resp)-overhead)
+	if st := status.Convert(err); err != nil {
+		field = responseError
+		answer = protowire.AppendTag(nil, errorCode, protowire.VarintType)
+		answer = protowire.AppendVarint(answer, uint64(st.Code()))
+		answer = appendString(answer, errorMessage, st.Message())
+	} else if field == 0 {
+		return nil, status.Error(codes.InvalidArgument, "reflection request: no message_request, or one that is not known here")
+	}
+	return appendBytes(resp, field, answer), nil
+}
+
+// answer returns what to tell, in at most so many bytes, and the field of the response that it is for; none if the question
+// is not known. Its errors are answers, too.
+func (c *call) answer(r request, room int) (field protowire.Number, answer []byte, err error) {
+	switch r.question {
+	case requestServices:
+		for _, name := range c.services {
+			answer = appendBytes(answer, servicesService, appendString(nil, serviceName, name))
+		}
+		return responseServices, answer, nil
+	case requestFile:
+		answer, err = c.fileByPath(r.name, room)
+		return responseFiles, answer, err
+	case requestSymbol:
+		answer, err = c.fileBySymbol(r.name, room)
+		return responseFiles, answer, err
+	case requestExtension:
+		answer, err = c.fileByExtension(r.name, r.number, room)
+		return responseFiles, answer, err
+	case requestExtensionsOf:
+		answer, err = c.extensionsOf(r.name)
+		return responseExtensions, answer, err
+	}
+	return 0, nil, nil
+}
+
+func (c *call) fileByPath(path string, room int) ([]byte, error) {
+	if file, err := c.files.FindFileByPath(path); err == nil {
+		return c.encode(file, room)
+	}
+	for _, v := range c.versions {
+		if path == v.path {
+			return appendBytes(nil, filesFile, v.file), nil
+		}
+	}
+	return nil, status.Errorf(codes.NotFound, "no file %q is linked in", path)
+}
+
+func (c *call) fileBySymbol(name string, room int) ([]byte, error) {
+	if d, err := c.files.FindDescriptorByName(protoreflect.FullName(name)); err == nil {
+		return c.encode(d.ParentFile(), room)
+	}
+	for _, v := range c.versions {
+		if v.symbols[name] {
+			return appendBytes(nil, filesFile, v.file), nil
+		}
+	}
+	return nil, unknownSymbol(name)
+}
+
+func unknownSymbol(name string) error {
+	return status.Errorf(codes.NotFound, "no symbol %q is linked in", name)
+}
+
+func (c *call) fileByExtension(extended string, number int32, room int) ([]byte, error) {
+	t, err := c.types.FindExtensionByNumber(protoreflect.FullName(extended), protoreflect.FieldNumber(number))
+	if err != nil {
+		return nil, status.Errorf(codes.NotFound, "no extension %d of %q is linked in", number, extended)
+	}
+	return c.encode(t.TypeDescriptor().ParentFile(), room)
+}
+
+func (c *call) extensionsOf(extended string) ([]byte, error) {
+	var numbers []protoreflect.FieldNumber
+	c.types.RangeExtensionsByMessage(protoreflect.FullName(extended), func(t protoreflect.ExtensionType) bool {
+		numbers = append(numbers, t.TypeDescriptor().Number())
+		return true
+	})
+	if len(numbers) == 0 {
+		_, err := c.files.FindDescriptorByName(protoreflect.FullName(extended))
+		if own := func(v *version) bool { return v.symbols[extended] }; err != nil && !slices.ContainsFunc(c.versions, own) {
+			return nil, unknownSymbol(extended)
+		}
+	}
+	slices.Sort(numbers)
+	var packed []byte
+	for _, n := range numbers {
+		packed = protowire.AppendVarint(packed, uint64(n))
+	}
+	return appendBytes(appendString(nil, extensionsType, extended), extensionsNumber, packed), nil
+}
+
+// encode returns a FileDescriptorResponse with the file and all that it imports, at first or second hand, save what this
+// call has sent before. Imports beyond the room are left out, too: clients ask by name for those that they do not have.
+func (c *call) encode(file protoreflect.FileDescriptor, room int) ([]byte, error) {
+	var answer []byte
+	queue, queued := []protoreflect.FileDescriptor{file}, map[string]bool{file.Path(): true}
+	for ; len(queue) > 0; queue = queue[1:] {
+		next := queue[0]
+		if len(answer) == 0 || !c.sent[next.Path()] { // the file itself is sent each time that it is asked for
+			b, err := proto.Marshal(protodesc.ToFileDescriptorProto(next))
+			if err != nil {
+				return nil, status.Errorf(codes.Internal, "file %q: %v", next.Path(), err)
+			}
+			if protowire.SizeTag(filesFile)+protowire.SizeBytes(len(b)) > room-len(answer) {
+				if len(answer) > 0 {
+					break
+				}
+				return nil, status.Errorf(codes.ResourceExhausted,
+					"file %q has %d bytes, too many for a ttrpc message: use the .proto files", next.Path(), len(b))
+			}
+			answer = appendBytes(answer, filesFile, b)
+			c.sent[next.Path()] = true
+		}
+		for i := range next.Imports().Len() {
+			imported := next.Imports().Get(i)
+			if !imported.IsPlaceholder() && !queued[imported.Path()] {
+				queue, queued[imported.Path()] = append(queue, imported.FileDescriptor), true
+			}
+		}
+	}
+	return answer, nil
+}
+
+func appendBytes(b []byte, field protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), v)
+}
+
+func appendString(b []byte, field protowire.Number, v string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), v)
+}
