@@ -12,6 +12,7 @@ import (
 	"example.com/ttrpc-starter/internal/cli"
 	"example.com/ttrpc-starter/internal/heapfloor"
 	"example.com/ttrpc-starter/internal/interceptor"
+	"example.com/ttrpc-starter/internal/reflection"
 	"example.com/ttrpc-starter/internal/transport"
 )
 
@@ -22,6 +23,8 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	var options transport.ServerOptions
 	options.RegisterFlags(flags)
 	callTimeout := flags.Duration("call-timeout", 0, "`duration` that a call without a deadline may take; 0 is no limit")
+	var reflect cli.OptionalBool
+	flags.Var(&reflect, "reflection", "tell callers the services and messages there are (default true for unix sockets, false for TCP)")
 	var floor heapfloor.Size
 	flags.Var(&floor, "heap-floor", "`size`, such as 64MiB, up to which the heap may grow before it is collected; 0 is Go's default")
 	var format cli.LogFormat
@@ -55,10 +58,19 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		return err
 	}
 	examplev1.RegisterExampleService(server, &example{log: log, intercept: intercept})
+	options.Services, err = reflection.Services(reflection.Options{Services: []string{"example.v1.Example"}, Intercept: intercept})
+	if err != nil {
+		return err
+	}
 
 	listener, err := transport.Listen(ctx, options)
 	if err != nil {
 		return err
+	}
+	if reflect.Or(listener.Addr().Network() == "unix") {
+		for name, desc := range options.Services {
+			server.RegisterService(name, desc)
+		}
 	}
 	log.Info("server start", "address", listener.String())
 	if err := transport.Serve(ctx, server, listener); err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"google.golang.org/grpc/codes"
@@ -100,3 +101,35 @@ func Parse(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) error {
 	flags.Usage()
 	return err
 }
+
+// OptionalBool is a boolean flag whose default depends on what is not known yet.
+type OptionalBool struct{ given, value bool }
+
+// Or returns the flag's value, or else the default.
+func (b *OptionalBool) Or(byDefault bool) bool {
+	if b.given {
+		return b.value
+	}
+	return byDefault
+}
+
+// String returns the value, or nothing if none is given.
+func (b *OptionalBool) String() string {
+	if !b.given {
+		return ""
+	}
+	return strconv.FormatBool(b.value)
+}
+
+// Set accepts what strconv.ParseBool does.
+func (b *OptionalBool) Set(s string) error {
+	v, err := strconv.ParseBool(s)
+	if err != nil {
+		return errors.New("want true or false")
+	}
+	*b = OptionalBool{given: true, value: v}
+	return nil
+}
+
+// IsBoolFlag lets package flag take the flag without a value for true.
+func (b *OptionalBool) IsBoolFlag() bool { return true }

@@ -172,6 +172,7 @@ func TestUsage(t *testing.T) {
 		{client("-method", "Method2"), 2, "", `"Method2"`},
 		{client("-log-format", "xml"), 2, "", "text or json"},
 		{server("-log-format", "xml"), 2, "", "text or json"},
+		{server("-reflection=maybe"), 2, "", "true or false"},
 		{server("-heap-floor", "64MB"), 2, "", "64MiB"},
 		{server("-heap-floor", "-1"), 2, "", "-heap-floor"},
 		{server("-address", "carrier-pigeon:home"), 2, "", `"carrier-pigeon"`},

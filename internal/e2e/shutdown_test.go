@@ -55,7 +55,8 @@ func dialOurs(t testing.TB, address string) *ttrpc.Client {
 // dialStock returns a client of ttrpc as it comes.
 func dialStock(t testing.TB, address string) *ttrpc.Client {
 	t.Helper()
-	conn, err := net.Dial("unix", strings.TrimPrefix(address, "unix://"))
+	network, address, _ := strings.Cut(address, "://")
+	conn, err := net.Dial(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
