@@ -444,6 +444,21 @@ func TestLargeFiles(t *testing.T) {
 	s.wantFiles(`file_by_filename: "c.proto"`, "c.proto")
 }
 
+// TestDiamonds has 2^40 ways to the last file, which is sent once.
+func TestDiamonds(t *testing.T) {
+	const levels = 40
+	texts := []string{bulky("l0", 1), bulky("r0", 1)}
+	for i := range levels {
+		left, right := fmt.Sprint("l", i), fmt.Sprint("r", i)
+		texts = append(texts, bulky(fmt.Sprint("l", i+1), 1, left, right), bulky(fmt.Sprint("r", i+1), 1, left, right))
+	}
+	files, _ := registry(t, texts...)
+	s := open(t, serve(t, reflection.Options{Files: files}), "v1")
+	if got := len(s.files(fmt.Sprintf(`file_by_filename: "l%d.proto"`, levels))); got != 2*levels+1 {
+		t.Errorf("%d files, want %d", got, 2*levels+1)
+	}
+}
+
 // TestLargestFile tries files around the size that just fits: whatever it is, the answer can be sent.
 func TestLargestFile(t *testing.T) {
 	const limit, from, step = 4 << 20, 120, 12

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/prototext"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -47,7 +46,7 @@ func FuzzParseRequest(f *testing.F) {
 		}
 		want := request{host: m.Get(message.Fields().ByName("host")).String()}
 		if question := m.WhichOneof(message.Oneofs().Get(0)); question != nil {
-			want.question = protowire.Number(question.Number())
+			want.question = question.Number()
 			if value := m.Get(question); question.Message() == nil {
 				want.name = value.String()
 			} else {
