@@ -1,0 +1,189 @@
+// Package grpcconn is a gRPC client connection that speaks ttrpc: gRPC's stubs, and what is built on them such as
+// grpcurl, call ttrpc servers through it, which need to know nothing of it.
+//
+// What gRPC has and ttrpc has not is missing here, too: answers have no headers and no trailers, and of the call options
+// none has an effect. Of metadata, keys that end in -bin travel in base64, as in gRPC over HTTP/2.
+package grpcconn
+
+import (
+	"context"
+	"encoding/base64"
+	"net"
+	"strings"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"example.com/ttrpc-starter/internal/interceptor"
+	"example.com/ttrpc-starter/internal/wire"
+)
+
+// Dial returns a new connection to a server. ctx is the call's.
+type Dial func(ctx context.Context) (net.Conn, error)
+
+// Conn makes calls, each on a connection of its own: closing it is the only way to cancel a call in ttrpc, and a reader
+// that takes its time then holds up nobody else.
+//
+// All errors have a status, and those that began as something else (a failed Dial, ErrClosed, NotTTRPCError) are still
+// found by errors.Is and errors.As. A connection that is lost is Unavailable; the call may have run or not.
+//
+// As with a grpc.ClientConn, whoever opens a stream reads it to its end or cancels its context.
+//
+// Servers with ttrpc before v1.2.8 crash if a message arrives for a stream that they have just ended. Nothing is sent
+// for a stream that is known to have ended, but whoever sends to one that the server may end at any moment takes that risk.
+type Conn struct{ dial Dial }
+
+var _ grpc.ClientConnInterface = (*Conn)(nil)
+
+// New returns a Conn for the server that dial connects to. It holds nothing open between calls, so there is no Close.
+func New(dial Dial) *Conn { return &Conn{dial} }
+
+// Invoke makes a unary call.
+func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, _ ...grpc.CallOption) error {
+	req, err := encode(args)
+	if err != nil {
+		return err
+	}
+	call, err := c.newCall(ctx, method)
+	if err != nil {
+		return err
+	}
+	defer call.cancel()
+	resp := new(raw)
+	if err := ttrpc.NewClient(call.conn).Call(call.ctx, call.service, call.method, req, resp); err != nil {
+		return call.status(err)
+	}
+	return decode(resp, reply)
+}
+
+// NewStream opens a stream. One without client messages is opened by the first SendMsg.
+func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+	call, err := c.newCall(ctx, method)
+	if err != nil {
+		return nil, err
+	}
+	return newStream(call, desc)
+}
+
+// call is one call and its connection.
+type call struct {
+	ctx             context.Context // has the metadata where ttrpc looks for it
+	cancel          context.CancelFunc
+	service, method string
+	conn            *guarded
+}
+
+func (c *Conn) newCall(ctx context.Context, fullMethod string) (*call, error) {
+	md, err := outgoing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slash := strings.LastIndexByte(fullMethod, '/')
+	if slash < 0 {
+		return nil, status.Errorf(codes.Internal, "method %q has no service: want /SERVICE/METHOD", fullMethod)
+	}
+	conn, err := c.dial(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, withStatus(err, codes.Unavailable)
+	}
+	ctx, cancel := context.WithCancel(ttrpc.WithMetadata(ctx, md))
+	// ttrpc neither tells the server of a call that is cancelled nor gives up a write that is stuck.
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
+	return &call{
+		ctx:     ctx,
+		cancel:  cancel,
+		service: strings.TrimPrefix(fullMethod[:slash], "/"),
+		method:  fullMethod[slash+1:],
+		conn:    &guarded{Conn: conn},
+	}, nil
+}
+
+// status gives the call's error a status. One that comes from closing the connection is the reason for that.
+func (c *call) status(err error) error {
+	if _, ok := status.FromError(err); !ok {
+		if reason := c.conn.refused.Load(); reason != nil {
+			err = reason
+		} else if c.ctx.Err() != nil {
+			err = c.ctx.Err()
+		}
+	}
+	return withStatus(err, codes.Unknown)
+}
+
+// outgoing returns the call's metadata for ttrpc, where values are protobuf strings.
+func outgoing(ctx context.Context) (ttrpc.MD, error) {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	out := make(ttrpc.MD, len(md))
+	for key, values := range md {
+		for _, value := range values {
+			if strings.HasSuffix(key, "-bin") {
+				value = base64.RawStdEncoding.EncodeToString([]byte(value))
+			} else if !utf8.ValidString(value) {
+				return nil, status.Errorf(codes.Internal, "metadata %q is not valid UTF-8: a key that ends in -bin may carry it", key)
+			}
+			out[key] = append(out[key], value)
+		}
+	}
+	return out, nil
+}
+
+// withStatus gives err a status, by default with the given code.
+func withStatus(err error, code codes.Code) error {
+	err = interceptor.StatusError(err)
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return &statusError{status.New(code, err.Error()), err}
+}
+
+type statusError struct {
+	status *status.Status
+	error
+}
+
+func (e *statusError) GRPCStatus() *status.Status { return e.status }
+func (e *statusError) Unwrap() error              { return e.error }
+
+// NotTTRPCError says that what a server sent cannot be the answer to a ttrpc call.
+type NotTTRPCError struct {
+	Sent []byte // its first bytes
+}
+
+func (e *NotTTRPCError) Error() string { return "the server does not speak ttrpc" }
+
+// guarded is a connection that is read only when there is room for what it brings, and only while it brings ttrpc.
+type guarded struct {
+	net.Conn
+	queue   *queue                // of a stream; else nil
+	first   [wire.HeaderSize]byte // what was read first
+	have    int                   // of it
+	refused atomic.Pointer[NotTTRPCError]
+}
+
+func (c *guarded) Read(p []byte) (int, error) {
+	if c.queue != nil {
+		c.queue.waitForRoom()
+	}
+	n, err := c.Conn.Read(p)
+	if c.queue != nil {
+		c.queue.read(n)
+	}
+	if c.have < len(c.first) {
+		c.have += copy(c.first[c.have:], p[:n])
+		// A connection carries one call, the first, and each answer bears its number.
+		if h, ok := wire.ParseHeader(c.first[:c.have]); ok &&
+			(h.StreamID != 1 || h.Type != wire.TypeResponse && h.Type != wire.TypeData) {
+			c.refused.Store(&NotTTRPCError{c.first[:]}) // ttrpc.Client does not tell the calls why it closes
+			return 0, c.refused.Load()
+		}
+	}
+	return n, err
+}

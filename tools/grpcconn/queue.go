@@ -1,0 +1,90 @@
+package grpcconn
+
+import (
+	"sync"
+
+	"example.com/ttrpc-starter/internal/wire"
+)
+
+// ReadAhead bounds what a stream holds of messages that have arrived and are not asked for yet, in bytes. Small messages
+// count with what they take in memory. Beyond it, the connection is not read until there is room, so that the server
+// waits, as long as it will. What one read brings comes on top: 4 MiB at most.
+const ReadAhead = 16 << 20
+
+// messageCost is about what a message takes besides its frame.
+const messageCost = 128
+
+// queue holds messages between ttrpc, which drops what is not taken in time, and a reader that takes its time.
+type queue struct {
+	mu       sync.Mutex
+	changed  sync.Cond
+	messages []*raw
+	bytes    int   // read, but not asked for
+	err      error // why no more will come; io.EOF is the regular end
+	dropped  bool  // what is left will not be asked for
+}
+
+func newQueue() *queue {
+	q := new(queue)
+	q.changed.L = &q.mu
+	return q
+}
+
+// read counts bytes when they come from the connection: ttrpc passes them on when it gets to it.
+func (q *queue) read(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.bytes += n
+}
+
+func (q *queue) push(m *raw) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.messages = append(q.messages, m)
+	q.bytes += messageCost
+	q.changed.Broadcast()
+}
+
+// end says why no more messages come. The first reason stays. drop takes back those that are there.
+func (q *queue) end(err error, drop bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err == nil {
+		q.err, q.dropped = err, drop
+		q.changed.Broadcast()
+	}
+}
+
+func (q *queue) ended() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.err != nil
+}
+
+// pop waits for a message, and returns the reason for the end after the last.
+func (q *queue) pop() (*raw, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.messages) == 0 && q.err == nil {
+		q.changed.Wait()
+	}
+	if len(q.messages) == 0 || q.dropped {
+		return nil, q.err
+	}
+	m := q.messages[0]
+	q.messages[0] = nil
+	q.messages = q.messages[1:]
+	q.bytes -= wire.HeaderSize + len(m.ProtoReflect().GetUnknown()) + messageCost
+	q.changed.Broadcast()
+	return m, nil
+}
+
+// waitForRoom waits until the queue has some or is done with. With no message in it, whose bytes there are is not for
+// the reader to say: ttrpc drops frames that are too large.
+func (q *queue) waitForRoom() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.bytes >= ReadAhead && len(q.messages) > 0 && q.err == nil {
+		q.changed.Wait()
+	}
+}
