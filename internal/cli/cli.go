@@ -37,7 +37,8 @@ func Main(name string, run Run) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
+	var reported *ReportedError
+	if err != nil && !errors.Is(err, flag.ErrHelp) && !errors.As(err, &reported) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	}
 	os.Exit(ExitCode(err))
@@ -57,6 +58,12 @@ func ExitCode(err error) int {
 	}
 	return ExitFailure
 }
+
+// ReportedError is an error that the program has reported itself, so that Main only sets the exit code.
+type ReportedError struct{ Err error }
+
+func (e *ReportedError) Error() string { return e.Err.Error() }
+func (e *ReportedError) Unwrap() error { return e.Err }
 
 // UsageError says that the command line cannot be followed as it was given.
 type UsageError struct{ Err error }

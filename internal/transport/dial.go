@@ -32,12 +32,34 @@ func Dial(ctx context.Context, options ClientOptions) (net.Conn, error) {
 		return nil, err
 	}
 	return redial.New(ctx, func(ctx context.Context) (net.Conn, error) {
-		conn, err := dial(ctx, address, options)
+		conn, err := dialOnce(ctx, address, options)
 		if err != nil {
-			return nil, fmt.Errorf("connect to %s: %w%s", address, cause(err), hint(err))
+			return nil, err
 		}
 		return wire.NewConn(conn, wire.Options{IOTimeout: options.IOTimeout}), nil
 	}, redial.Options{Logger: options.Logger})
+}
+
+// DialOnce connects like Dial, to a connection for one call: it is as the network gives it, and its end is final.
+// options.IOTimeout has no effect.
+func DialOnce(ctx context.Context, options ClientOptions) (net.Conn, error) {
+	if err := options.Validate(); err != nil {
+		return nil, err
+	}
+	setDefault(&options.Address, DefaultAddress())
+	address, err := ParseAddress(options.Address)
+	if err != nil {
+		return nil, err
+	}
+	return dialOnce(ctx, address, options)
+}
+
+func dialOnce(ctx context.Context, address Address, options ClientOptions) (net.Conn, error) {
+	conn, err := dial(ctx, address, options)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w%s", address, cause(err), hint(err))
+	}
+	return conn, nil
 }
 
 func dial(ctx context.Context, address Address, options ClientOptions) (_ net.Conn, err error) {
