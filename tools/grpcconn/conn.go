@@ -6,8 +6,12 @@
 package grpcconn
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -109,8 +113,8 @@ func (c *Conn) newCall(ctx context.Context, fullMethod string) (*call, error) {
 // status gives the call's error a status. One that comes from closing the connection is the reason for that.
 func (c *call) status(err error) error {
 	if _, ok := status.FromError(err); !ok {
-		if reason := c.conn.refused.Load(); reason != nil {
-			err = reason
+		if reason := c.conn.reason.Load(); reason != nil {
+			err = *reason
 		} else if c.ctx.Err() != nil {
 			err = c.ctx.Err()
 		}
@@ -157,15 +161,26 @@ type NotTTRPCError struct {
 	Sent []byte // its first bytes
 }
 
-func (e *NotTTRPCError) Error() string { return "the server does not speak ttrpc" }
+func (e *NotTTRPCError) Error() string {
+	speaks := fmt.Sprintf("it sent %q", e.Sent)
+	switch {
+	case bytes.HasPrefix(e.Sent, []byte("HTTP/")):
+		speaks = "it speaks HTTP/1, as curl does"
+	case len(e.Sent) > 8 && e.Sent[3] == 4 && bytes.Equal(e.Sent[4:9], make([]byte, 5)): // SETTINGS: RFC 9113, section 6.5
+		speaks = "it speaks HTTP/2, as gRPC and grpcurl do"
+	case len(e.Sent) > 1 && e.Sent[0] == 0x15 && e.Sent[1] == 3: // an alert: RFC 8446, section 5.1
+		speaks = "it wants TLS"
+	}
+	return "the server does not speak ttrpc: " + speaks
+}
 
 // guarded is a connection that is read only when there is room for what it brings, and only while it brings ttrpc.
 type guarded struct {
 	net.Conn
-	queue   *queue                // of a stream; else nil
-	first   [wire.HeaderSize]byte // what was read first
-	have    int                   // of it
-	refused atomic.Pointer[NotTTRPCError]
+	queue  *queue                // of a stream; else nil
+	first  [wire.HeaderSize]byte // what was read first
+	have   int                   // of it
+	reason atomic.Pointer[error] // why it can no more be read: ttrpc.Client tells its calls that it is closed, not why
 }
 
 func (c *guarded) Read(p []byte) (int, error) {
@@ -181,9 +196,11 @@ func (c *guarded) Read(p []byte) (int, error) {
 		// A connection carries one call, the first, and each answer bears its number.
 		if h, ok := wire.ParseHeader(c.first[:c.have]); ok &&
 			(h.StreamID != 1 || h.Type != wire.TypeResponse && h.Type != wire.TypeData) {
-			c.refused.Store(&NotTTRPCError{c.first[:]}) // ttrpc.Client does not tell the calls why it closes
-			return 0, c.refused.Load()
+			n, err = 0, &NotTTRPCError{c.first[:]}
 		}
+	}
+	if err != nil && err != io.EOF && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) {
+		c.reason.CompareAndSwap(nil, &err)
 	}
 	return n, err
 }

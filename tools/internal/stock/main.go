@@ -1,7 +1,7 @@
-// Stock is a server for tests: the Example service on ttrpc as it comes, without reflection, interceptors or limits.
-// The tests build it with old versions of ttrpc, too.
+// Stock is a server for tests: the Example service on ttrpc as it comes, without interceptors or limits. The tests build
+// it with old versions of ttrpc, too.
 //
-// Usage: stock PATH, the path being a unix socket's. It prints "serving" on standard error when it listens, "blocks" when
+// Usage: stock [-reflection] PATH, the path being a unix socket's. It prints "serving" on standard error when it listens, "blocks" when
 // a call does, and "cancelled" when that call's context has ended.
 //
 // What each method does besides what the .proto file says depends on the first word of the first message:
@@ -17,11 +17,11 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 
@@ -35,15 +35,20 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) != 2 {
-		log.Fatal("usage: stock PATH")
+	reflect := flag.Bool("reflection", false, "serve reflection")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		log.Fatal("usage: stock [-reflection] PATH")
 	}
 	server, err := ttrpc.NewServer()
 	if err != nil {
 		log.Fatal(err)
 	}
 	examplev1.RegisterExampleService(server, example{})
-	l, err := net.Listen("unix", os.Args[1])
+	if *reflect {
+		registerReflection(server)
+	}
+	l, err := net.Listen("unix", flag.Arg(0))
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"flag"
+
+	"github.com/google/shlex"
+	"github.com/jhump/protoreflect/desc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/fullstorydev/grpcurl"
+
+	"example.com/ttrpc-starter/internal/cli"
+)
+
+//go:embed completion
+var completions embed.FS
+
+var shells = []string{"bash", "zsh", "fish"}
+
+// completeCommand is how the shells' scripts ask: with -line LINE for a whole command line, or with the words of one.
+const completeCommand = "__complete"
+
+// completionTime is how long a server may take to say what it has, once somebody has pressed the tab key.
+const completionTime = 2 * time.Second
+
+func completionScript(out io.Writer, shell string) error {
+	if !slices.Contains(shells, shell) {
+		return cli.Usagef("completion for %q: want one of %s", shell, strings.Join(shells, ", "))
+	}
+	script, err := completions.ReadFile("completion/ttcurl." + shell)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(script)
+	return err
+}
+
+// complete prints what the last word may become, a line for each; nothing leaves it to the shell to name files. What
+// goes wrong is no matter here.
+func complete(ctx context.Context, words []string, out io.Writer) error {
+	cut := 0
+	if len(words) == 2 && words[0] == "-line" {
+		line := words[1]
+		var err error
+		if words, err = shlex.Split(line); err != nil || len(words) == 0 {
+			return nil
+		}
+		if words = words[1:]; strings.HasSuffix(line, " ") || len(words) == 0 {
+			words = append(words, "")
+		}
+		// What bash replaces begins after the last of these: COMP_WORDBREAKS in bash(1).
+		cut = strings.LastIndexAny(words[len(words)-1], ":=") + 1
+	}
+	if len(words) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, completionTime)
+	defer cancel()
+	last := words[len(words)-1]
+	for _, c := range candidates(ctx, words[:len(words)-1], last) {
+		if strings.HasPrefix(c, last) {
+			if _, err := fmt.Fprintln(out, c[cut:]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func candidates(ctx context.Context, before []string, last string) []string {
+	o := new(options)
+	flags := o.flagSet()
+	if n := len(before); n > 0 {
+		if name, ok := strings.CutPrefix(before[n-1], "-"); ok {
+			if f := flags.Lookup(strings.TrimPrefix(name, "-")); f != nil && !isBool(f) {
+				if f.Name == "format" {
+					return []string{"json", "text"}
+				}
+				return nil
+			}
+		}
+	}
+	if strings.HasPrefix(last, "-") {
+		var names []string
+		flags.VisitAll(func(f *flag.Flag) { names = append(names, "-"+f.Name) })
+		return names
+	}
+	const word = "?" // in place of the one that is being written
+	if err := o.parse(flags, append(slices.Clone(before), word)); err != nil {
+		return nil
+	}
+	switch {
+	case o.verb == verbCompletion:
+		return shells
+	case o.verb == verbList, o.verb == verbDescribe:
+		return o.symbols(ctx)
+	case o.symbol == word && len(before) > 0 && o.addressGiven:
+		return append([]string{verbList, verbDescribe}, o.symbols(ctx)...)
+	}
+	return verbs
+}
+
+// symbols returns the services for list, the services and methods for describe, and else the methods.
+func (o *options) symbols(ctx context.Context) []string {
+	ctx = metadata.NewOutgoingContext(ctx, grpcurl.MetadataFromHeaders(o.headers))
+	schema, err := o.schema(ctx, newServer(o))
+	if err != nil {
+		return nil
+	}
+	defer schema.close()
+	services, err := schema.ListServices()
+	if err != nil || o.verb == verbList {
+		return services
+	}
+	var symbols []string
+	for _, name := range services {
+		d, err := schema.FindSymbol(name)
+		service, ok := d.(*desc.ServiceDescriptor)
+		if err != nil || !ok {
+			continue
+		}
+		if o.verb == verbDescribe {
+			symbols = append(symbols, name)
+		}
+		for _, m := range service.GetMethods() {
+			symbols = append(symbols, name+"/"+m.GetName())
+		}
+	}
+	return symbols
+}
+
+func isBool(f *flag.Flag) bool {
+	b, ok := f.Value.(interface{ IsBoolFlag() bool })
+	return ok && b.IsBoolFlag()
+}

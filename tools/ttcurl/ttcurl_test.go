@@ -1,0 +1,332 @@
+package main
+
+import (
+	"bufio"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/grpc"
+
+	"example.com/ttrpc-starter/internal/proctest"
+)
+
+var update = flag.Bool("update", false, "write what the programs print into the scripts' files that cmp compares with")
+
+var bin string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := 1
+	defer func() { os.Exit(code) }()
+	var err error
+	if bin, err = os.MkdirTemp("", ""); err == nil {
+		defer os.RemoveAll(bin)
+		err = errors.Join(
+			proctest.Build(bin, "..", "./ttcurl", "./internal/stock"),
+			proctest.Build(bin, "../..", "./server", "./internal/dev/certs"),
+		)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	code = m.Run()
+}
+
+func ttcurl(args ...string) *exec.Cmd { return exec.Command(proctest.Exe(bin, "ttcurl"), args...) }
+
+// stock starts the test server, and returns it and its socket.
+func stock(t *testing.T, flags ...string) (*proctest.Process, string) {
+	path := strings.TrimPrefix(proctest.Socket(t), "unix://")
+	p := proctest.Start(t, exec.Command(proctest.Exe(bin, "stock"), append(flags, path)...))
+	p.WaitFor("serving")
+	return p, path
+}
+
+// TestScripts runs testdata. The scripts find servers at the addresses in the environment:
+//
+//	STARTER  the starter's server              STOCK    stock ttrpc, without reflection
+//	REFLECT  stock ttrpc with reflection       TLS      the starter's server, with the files in $CERTS
+//	PLAIN    the starter's server, over TCP    DEAD     a socket that nobody listens at
+//	HTTP     a web server                      GRPC     a gRPC server
+//	SILENT   a server that never answers
+//
+// BIG is a file with a request of over 4 MiB.
+func TestScripts(t *testing.T) {
+	env := servers(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Vars = append(e.Vars, env...)
+			e.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
+	})
+}
+
+// exits runs a command that must end with the exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND [ARG...]")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("the exit code is %d, want %s", code, args[0])
+	}
+}
+
+func servers(t *testing.T) []string {
+	_, stockPath := stock(t)
+	_, reflectPath := stock(t, "-reflection")
+	starter := proctest.Socket(t)
+	start := func(args ...string) string {
+		p := proctest.Start(t, exec.Command(proctest.Exe(bin, "server"), args...))
+		p.WaitFor("server start")
+		_, address, _ := strings.Cut(p.Stderr(), "address=")
+		return strings.Fields(address)[0]
+	}
+	certs := filepath.Join(t.TempDir(), "certs")
+	if p := proctest.Run(t, exec.Command(proctest.Exe(bin, "certs"), certs)); p.ExitCode() != 0 {
+		t.Fatal("no certificates")
+	}
+	file := func(name string) string { return filepath.Join(certs, name) }
+
+	listen := func() (net.Listener, string) {
+		path := strings.TrimPrefix(proctest.Socket(t), "unix://")
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return l, path
+	}
+	big := filepath.Join(t.TempDir(), "big.json")
+	if err := os.WriteFile(big, []byte(`{"word":"`+strings.Repeat("x", 5<<20)+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dead, deadPath := listen()
+	dead.(*net.UnixListener).SetUnlinkOnClose(false)
+	dead.Close()
+	web, webPath := listen()
+	go http.Serve(web, nil)
+	g, grpcPath := listen()
+	server := grpc.NewServer()
+	t.Cleanup(server.Stop)
+	go server.Serve(g)
+	_, silentPath := listen() // the kernel takes connections, and nobody else does
+
+	return []string{
+		"STARTER=" + start("-address", starter),
+		"PLAIN=" + start("-address", "tcp://127.0.0.1:0", "-insecure"),
+		"TLS=" + strings.Replace(start("-address", "tcp://localhost:0", "-tls-cert", file("server.pem"), "-tls-key", file("server-key.pem"),
+			"-tls-ca", file("ca.pem")), "127.0.0.1", "localhost", 1),
+		"CERTS=" + certs, "BIG=" + big,
+		"STOCK=" + stockPath, "REFLECT=" + reflectPath, "DEAD=" + deadPath, "HTTP=" + webPath, "GRPC=" + grpcPath, "SILENT=" + silentPath,
+	}
+}
+
+// TestInterrupt shows that Ctrl-C cancels a call of each kind, also one that waits for its input.
+func TestInterrupt(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a process cannot be sent an interrupt there")
+	}
+	server, path := stock(t, "-reflection")
+	seen := ""
+	for method, field := range map[string]string{"Method1": "foo", "Split": "text", "Join": "word", "Echo": "message"} {
+		p := proctest.Start(t, ttcurl("-d", `{"`+field+`":"block"}`, path, "example.v1.Example/"+method))
+		server.WaitFor(seen + "blocks\n")
+		p.Signal(os.Interrupt)
+		if code := p.ExitCode(); code != 65 {
+			t.Errorf("%s was interrupted and exited with %d, want 65", method, code)
+		}
+		seen += "blocks\ncancelled\n"
+		server.WaitFor(seen)
+	}
+	for _, method := range []string{"Join", "Echo"} {
+		cmd := ttcurl("-v", "-d", "@", path, "example.v1.Example/"+method)
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		p := proctest.Start(t, cmd)
+		p.WaitFor("Request metadata")
+		p.Signal(os.Interrupt)
+		if code := p.ExitCode(); code != 65 {
+			t.Errorf("%s was interrupted while it read its input and exited with %d, want 65", method, code)
+		}
+	}
+}
+
+// TestAsTheyArrive shows that a message is printed before the next one is asked for, as text and as JSON.
+func TestAsTheyArrive(t *testing.T) {
+	_, path := stock(t, "-reflection")
+	for name, flags := range map[string][]string{"plain": nil, "json": {"-json"}, "text": {"-format", "text"}} {
+		t.Run(name, func(t *testing.T) {
+			cmd := ttcurl(append(flags, "-d", "@", path, "example.v1.Example/Echo")...)
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			read := bufio.NewReader(out)
+			for range 3 {
+				mark := rand.Text()
+				message := `{"message":"` + mark + `"}`
+				if name == "text" {
+					message = `message:"` + mark + `"` + "\x1e"
+				}
+				if _, err := io.WriteString(in, message); err != nil {
+					t.Fatal(err)
+				}
+				for got := ""; !strings.Contains(got, mark); {
+					b, err := read.ReadByte()
+					if err != nil {
+						t.Fatal(err)
+					}
+					got += string(b)
+				}
+			}
+			in.Close()
+			io.Copy(io.Discard, read)
+			if err := cmd.Wait(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestServerEndsFirst shows that a call ends with its server's answer although the input goes on.
+func TestServerEndsFirst(t *testing.T) {
+	_, path := stock(t, "-reflection")
+	cmd := ttcurl("-d", "@", path, "example.v1.Example/Echo")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if _, err := io.WriteString(in, `{"message":"fail"}`); err != nil {
+		t.Fatal(err)
+	}
+	if code := proctest.Start(t, cmd).ExitCode(); code != 64+9 {
+		t.Errorf("the exit code is %d, want 73", code)
+	}
+}
+
+// TestWhoseSocket checks what is said where permission is denied, which root cannot provoke.
+func TestWhoseSocket(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s")
+	if err := os.WriteFile(path, nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]string{path: path + " is ", filepath.Join(dir, "a", "b"): dir + " is "} {
+		err := explain(&options{address: address}, fmt.Errorf("connect: %w", fs.ErrPermission))
+		if got := err.Error(); !strings.Contains(got, want) || runtime.GOOS != "windows" && !strings.Contains(got, fmt.Sprintf("uid %d", os.Getuid())) {
+			t.Errorf("%s: said %q, want %q and the owner in it", address, got, want)
+		}
+	}
+}
+
+// TestCompletion asks the shells themselves, where they are installed.
+func TestCompletion(t *testing.T) {
+	_, path := stock(t, "-reflection")
+	t.Run("bash", func(t *testing.T) {
+		complete := func(line string) string {
+			const script = `source <(ttcurl completion bash)
+COMP_LINE=$1 COMP_POINT=${#1} COMP_WORDS=(ttcurl) COMP_CWORD=1
+$(complete -p ttcurl | sed 's/.*-F \([^ ]*\).*/\1/')
+printf '%s\n' "${COMPREPLY[@]}"`
+			return inShell(t, "bash", "-c", script, "bash", line)
+		}
+		for line, want := range map[string]string{
+			"ttcurl " + path + " l":                             "list\n",
+			"ttcurl " + path + " example.v1.Example/S":          "example.v1.Example/Split\n",
+			"ttcurl unix://" + path + " example.v1.Example/S":   "example.v1.Example/Split\n",
+			"ttcurl -d '{\"a\": 1}' " + path + " example.v1.E":  "example.v1.Example/Method1\nexample.v1.Example/Split\nexample.v1.Example/Join\nexample.v1.Example/Echo\n",
+			"ttcurl " + path + " list ":                         "example.v1.Example\n",
+			"ttcurl " + path + " describe example.v1.Example/J": "example.v1.Example/Join\n",
+			"ttcurl -max-":             "-max-messages\n-max-time\n",
+			"ttcurl -format ":          "json\ntext\n",
+			"ttcurl -proto ":           "\n",
+			"ttcurl completion ":       "bash\nzsh\nfish\n",
+			"ttcurl /nobody/there ":    "list\ndescribe\n",
+			"ttcurl -d 'not finished ": "\n",
+		} {
+			if got := complete(line); got != want {
+				t.Errorf("%q is completed to %q, want %q", line, got, want)
+			}
+		}
+	})
+	t.Run("zsh", func(t *testing.T) {
+		const script = `compdef() { }
+compadd() { shift; print -l -- "$@" }
+_files() { print files }
+source <(ttcurl completion zsh)
+words=(ttcurl "$@") CURRENT=$(( $# + 1 ))
+_ttcurl`
+		if got, want := inShell(t, "zsh", "-fc", script, "zsh", path, "example.v1.Example/S"), "example.v1.Example/Split\n"; got != want {
+			t.Errorf("completed to %q, want %q", got, want)
+		}
+		if got, want := inShell(t, "zsh", "-fc", script, "zsh", "-proto", ""), "files\n"; got != want {
+			t.Errorf("completed to %q, want %q", got, want)
+		}
+	})
+	t.Run("fish", func(t *testing.T) {
+		const script = `ttcurl completion fish | source; complete -C "ttcurl $argv[1] example.v1.Example/S"`
+		if got, want := inShell(t, "fish", "--no-config", "-c", script, path), "example.v1.Example/Split\n"; got != want {
+			t.Errorf("completed to %q, want %q", got, want)
+		}
+	})
+}
+
+// inShell returns what a shell prints that finds ttcurl.
+func inShell(t *testing.T, shell string, args ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath(shell); err != nil {
+		t.Skip(err)
+	}
+	cmd := exec.Command(shell, args...)
+	cmd.Env = append(os.Environ(), "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return string(out)
+}
