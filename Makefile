@@ -29,6 +29,10 @@ help: ## print the targets
 build: ## build bin/server and bin/client
 	go build -o bin/ ./server ./client
 
+.PHONY: ttcurl
+ttcurl: ## build bin/ttcurl, which calls the methods of any ttrpc server
+	cd tools && go build -o ../bin/ ./ttcurl
+
 .PHONY: run
 run: build ## show it work: start the server, call each method, stop the server
 	@go run ./internal/dev/run bin/server bin/client

@@ -29,7 +29,7 @@ func newStream(c *call, desc *grpc.StreamDesc) (*stream, error) {
 	s := &stream{call: c, desc: desc, queue: newQueue()}
 	c.conn.queue = s.queue
 	s.client = ttrpc.NewClient(wire.StreamContext(c.ctx, c.conn)) // ttrpc sends metadata and deadline with unary calls only
-	context.AfterFunc(c.ctx, func() { s.end(c.ctx.Err()) })
+	context.AfterFunc(c.ctx, func() { _ = s.end(c.ctx.Err()) })
 	if desc.ClientStreams {
 		if err := s.open(nil); err != nil {
 			return nil, err

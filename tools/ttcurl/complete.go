@@ -3,19 +3,17 @@ package main
 import (
 	"context"
 	"embed"
+	"flag"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
 
-	"flag"
-
-	"github.com/google/shlex"
-	"github.com/jhump/protoreflect/desc"
-	"google.golang.org/grpc/metadata"
-
 	"github.com/fullstorydev/grpcurl"
+	"github.com/google/shlex"
+	"github.com/jhump/protoreflect/desc" //nolint:staticcheck // grpcurl's interfaces are made of it
+	"google.golang.org/grpc/metadata"
 
 	"example.com/ttrpc-starter/internal/cli"
 )

@@ -9,11 +9,10 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/fullstorydev/grpcurl"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-
-	"github.com/fullstorydev/grpcurl"
 
 	"example.com/ttrpc-starter/internal/cli"
 	"example.com/ttrpc-starter/internal/interceptor"

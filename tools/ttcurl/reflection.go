@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/fullstorydev/grpcurl"
-	"github.com/jhump/protoreflect/desc"
+	"github.com/jhump/protoreflect/desc" //nolint:staticcheck // grpcurl's interfaces are made of it
 	"github.com/jhump/protoreflect/grpcreflect"
 	"google.golang.org/grpc/codes"
 	v1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -30,7 +30,7 @@ func (s *server) reflection(ctx context.Context) (*schema, error) {
 	if version == "v1" {
 		client = grpcreflect.NewClientV1(ctx, v1.NewServerReflectionClient(s))
 	} else {
-		client = grpcreflect.NewClientV1Alpha(ctx, v1alpha.NewServerReflectionClient(s)) //nolint:staticcheck // some servers have no other
+		client = grpcreflect.NewClientV1Alpha(ctx, v1alpha.NewServerReflectionClient(s))
 	}
 	client.AllowMissingFileDescriptors()
 	return &schema{grpcurl.DescriptorSourceFromServer(ctx, client), true, client.Reset}, nil

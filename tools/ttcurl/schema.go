@@ -11,7 +11,7 @@ import (
 
 	"github.com/agnivade/levenshtein"
 	"github.com/fullstorydev/grpcurl"
-	"github.com/jhump/protoreflect/desc"
+	"github.com/jhump/protoreflect/desc" //nolint:staticcheck // grpcurl's interfaces are made of it
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	examplev1 "example.com/ttrpc-starter/gen/example/v1"

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/fullstorydev/grpcurl"
-	"github.com/jhump/protoreflect/desc"
+	"github.com/jhump/protoreflect/desc" //nolint:staticcheck // grpcurl's interfaces are made of it
 )
 
 // list prints the services, or the methods of one.
