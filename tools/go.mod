@@ -7,7 +7,9 @@ toolchain go1.26.8
 require (
 	example.com/ttrpc-starter v0.0.0
 	github.com/agnivade/levenshtein v1.2.2
+	github.com/chromedp/chromedp v0.23.0
 	github.com/containerd/ttrpc v1.2.10
+	github.com/fullstorydev/grpcui v1.4.3
 	github.com/fullstorydev/grpcurl v1.9.4
 	github.com/google/shlex v0.0.0-20191202100458-e7afc7fbc510
 	github.com/jhump/protoreflect v1.18.1
@@ -18,11 +20,13 @@ require (
 )
 
 require (
+	github.com/chromedp/cdproto v0.159.0 // indirect
 	github.com/cncf/xds/go v0.0.0-20260202195803-dba9d589def2 // indirect
 	github.com/containerd/log v0.1.0 // indirect
 	github.com/envoyproxy/go-control-plane/envoy v1.37.0 // indirect
 	github.com/envoyproxy/protoc-gen-validate v1.3.3 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
+	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/golang/protobuf v1.5.4 // indirect
 	github.com/jhump/protoreflect/v2 v2.0.0-beta.1 // indirect
 	github.com/petermattis/goid v0.0.0-20260113132338-7c7de50cc741 // indirect

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ const usage = `Calls methods of ttrpc servers, and lists and describes what they
 Usage: ttcurl [flags] [ADDRESS] SERVICE/METHOD
        ttcurl [flags] [ADDRESS] list [SERVICE]
        ttcurl [flags] [ADDRESS] describe [SYMBOL]
+       ttcurl [flags] -ui [ADDRESS]
        ttcurl completion bash|zsh|fish
 
 ADDRESS is unix:PATH, a path, unix-abstract:NAME or tcp://HOST:PORT; by default
@@ -64,6 +66,8 @@ type options struct {
 	out                        string
 	json                       bool
 	maxMessages                int
+	ui                         bool
+	command                    []string // what begins the command lines that -ui shows
 	version                    bool
 }
 
@@ -99,7 +103,8 @@ func (o *options) flagSet() *flag.FlagSet {
 	flags.StringVar(&o.key, "key", "", "PEM `file` with its private key")
 	flags.StringVar(&o.out, "o", "", "write what would go to standard output to this `file`")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object for the call: method, messages, status, details, timing")
-	flags.IntVar(&o.maxMessages, "max-messages", 0, "stop after this `number` of messages, as a success (default: no limit)")
+	flags.IntVar(&o.maxMessages, "max-messages", 0, "stop after this `number` of messages, as a success (default: no limit; with -ui 1000)")
+	flags.BoolVar(&o.ui, "ui", false, "serve a web form for calls on 127.0.0.1 and print its URL, until Ctrl-C")
 	flags.BoolVar(&o.version, "version", false, "print the version")
 
 	// The flags that say whose server it may be are those of every client here.
@@ -147,12 +152,15 @@ func (o *options) parse(flags *flag.FlagSet, args []string) error {
 		}
 		words, args = append(words, rest[0]), rest[1:]
 	}
+	o.address = transport.DefaultAddress()
+	if o.ui {
+		return o.pageWords(words, flags)
+	}
 	return o.words(words)
 }
 
 // words takes the arguments that are no flags: [ADDRESS] METHOD, [ADDRESS] VERB [SYMBOL].
 func (o *options) words(words []string) error {
-	o.address = transport.DefaultAddress()
 	if len(words) > 1 && !slices.Contains(verbs, words[0]) {
 		o.address, o.addressGiven, words = words[0], true, words[1:]
 	}
@@ -238,7 +246,13 @@ func (l *repeated) Set(s string) error { *l = append(*l, s); return nil }
 type optionalBool struct{ set, value bool }
 
 func (*optionalBool) IsBoolFlag() bool { return true }
-func (*optionalBool) String() string   { return "" }
+
+func (b *optionalBool) String() string {
+	if !b.set {
+		return ""
+	}
+	return strconv.FormatBool(b.value)
+}
 
 func (b *optionalBool) Set(s string) error {
 	if s != "true" && s != "false" {

@@ -64,6 +64,9 @@ func do(ctx context.Context, o *options, stdin io.Reader, stdout, stderr io.Writ
 		return err
 	}
 	defer schema.close()
+	if o.ui {
+		return page(ctx, o, server, schema, stdout, stderr)
+	}
 	switch o.verb {
 	case verbList:
 		err = list(o, schema, out)

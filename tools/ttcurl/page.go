@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/ttrpc-starter/tools/internal/ui"
+)
+
+// pageFlags go with -ui: to the others, the page has fields or an end of its own.
+var pageFlags = []string{
+	"H", "allow-gid", "allow-uid", "buf", "cacert", "cert", "connect-timeout", "emit-defaults", "import-path", "insecure",
+	"key", "linked", "max-messages", "plaintext", "proto", "protoset", "ui", "use-reflection", "version",
+}
+
+// pageWords takes the arguments of -ui: [ADDRESS].
+func (o *options) pageWords(words []string, flags *flag.FlagSet) error {
+	if len(words) > 1 {
+		return fmt.Errorf("unexpected argument %q: the page of -ui lists, describes and calls", words[1])
+	}
+	o.command = []string{"ttcurl"}
+	var err error
+	flags.Visit(func(f *flag.Flag) {
+		switch {
+		case !slices.Contains(pageFlags, f.Name):
+			err = fmt.Errorf("-%s does not go with -ui: the page does without, or has a field for it", f.Name)
+		case f.Name != "ui" && f.Name != "H" && f.Name != "max-messages": // of which the latter has another meaning here
+			for _, value := range values(f) {
+				o.command = append(o.command, fmt.Sprintf("-%s=%s", f.Name, value))
+			}
+		}
+	})
+	if len(words) == 1 {
+		o.address, o.addressGiven = words[0], true
+		o.command = append(o.command, o.address)
+	}
+	return err
+}
+
+// values are those that a flag was given.
+func values(f *flag.Flag) []string {
+	switch list, ok := f.Value.(*repeated); {
+	case ok:
+		return *list
+	case strings.HasPrefix(f.Name, "allow-"):
+		return strings.Split(f.Value.String(), ",")
+	}
+	return []string{f.Value.String()}
+}
+
+// page serves the web form until ctx ends.
+func page(ctx context.Context, o *options, server *server, schema *schema, stdout, stderr io.Writer) error {
+	return ui.Serve(ctx, ui.Options{
+		Conn:         &checked{server, schema, stderr},
+		Source:       schema,
+		Target:       o.address,
+		Command:      o.command,
+		Metadata:     o.headers,
+		EmitDefaults: o.emitDefaults,
+		MaxMessages:  o.maxMessages,
+	}, stdout)
+}
+
+// checked makes no call of which the server says that it is of another kind.
+type checked struct {
+	*server
+	schema *schema
+	stderr io.Writer
+}
+
+func (c *checked) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	if err := c.check(ctx, method); err != nil {
+		return err
+	}
+	return c.server.Invoke(ctx, method, args, reply, opts...)
+}
+
+func (c *checked) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if err := c.check(ctx, method); err != nil {
+		return nil, err
+	}
+	return c.server.NewStream(ctx, desc, method, opts...)
+}
+
+func (c *checked) check(ctx context.Context, name string) error {
+	if c.schema.fromServer {
+		return nil
+	}
+	var warning string
+	method, err := c.schema.method(name)
+	if err == nil {
+		warning, err = c.checkKind(ctx, method)
+	}
+	if err != nil {
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	if warning != "" {
+		fmt.Fprintln(c.stderr, "ttcurl: warning:", warning)
+	}
+	return nil
+}
