@@ -89,8 +89,13 @@ func (n numbers) style(contender string) style {
 
 // compared returns the contenders without the controls, which repeat one of them.
 func (n numbers) compared() []string {
-	return slices.DeleteFunc(n.contenders(), func(name string) bool {
-		return slices.ContainsFunc(n.Contenders, func(c result.Contender) bool { return c.Name == name && c.ControlOf != "" })
+	return slices.DeleteFunc(n.contenders(), n.repeats)
+}
+
+// repeats says whether the contender is a control.
+func (n numbers) repeats(contender string) bool {
+	return slices.ContainsFunc(n.Contenders, func(c result.Contender) bool {
+		return c.Name == contender && c.ControlOf != ""
 	})
 }
 
@@ -145,7 +150,8 @@ func (n numbers) byCallers() (chart, bool, error) {
 }
 
 func (n numbers) byPayload() (chart, bool, error) {
-	c := chart{file: "calls-by-payload.svg", name: phrase{"Calls per second by payload", "メッセージの大きさごとの呼び出し数/秒"}, caption: say(
+	name := phrase{"Calls per second by payload", "メッセージの大きさごとの呼び出し数/秒"}
+	c := chart{file: "calls-by-payload.svg", name: name, caption: say(
 		"Calls per second relative to %s over the size of the message in each direction, with 1 and with 16 callers. "+
 			"Bars are quartiles over rounds; within the grey band a difference is noise.",
 		"%s を 1 とした呼び出し数/秒。横軸は片方向のメッセージの大きさで、左は並列数 1、右は並列数 16 です。エラーバーはラウンド間の四分位範囲、灰色の帯はノイズの範囲を表します。",
@@ -181,18 +187,15 @@ const (
 
 const noiseBand = "noise (control)"
 
-// lines draws the panels beside each other on one scale; a panel of fewer than two cases shows nothing that a table does
-// not, and is left out.
+// lines draws the panels beside each other on one scale; a panel of fewer than two cases shows nothing that a table
+// does not, and is left out.
 func (n numbers) lines(c chart, title string, panels []panel) (chart, bool, error) {
 	panels = slices.DeleteFunc(panels, func(p panel) bool { return len(p.cases) < 2 })
 	reference := n.reference()
 	if len(panels) == 0 || reference == "" {
 		return c, false, nil
 	}
-	canvas, err := paint(fmt.Sprintf("%s (log scale; %s = 1)", title, n.title(reference)), height)
-	if err != nil {
-		return c, false, err
-	}
+	canvas := paint(fmt.Sprintf("%s (log scale; %s = 1)", title, n.title(reference).en), height)
 	legend := plot.NewLegend()
 	legend.Left, legend.Top = true, true
 	legend.TextStyle = words(11)
@@ -200,7 +203,7 @@ func (n numbers) lines(c chart, title string, panels []panel) (chart, bool, erro
 	legend.Padding = vg.Points(4)
 	side := legend.TextStyle.Width(noiseBand)
 	for _, name := range n.compared() {
-		side = max(side, legend.TextStyle.Width(n.title(name)))
+		side = max(side, legend.TextStyle.Width(n.title(name).en))
 	}
 	side += legend.ThumbnailWidth + vg.Points(20)
 
@@ -209,7 +212,7 @@ func (n numbers) lines(c chart, title string, panels []panel) (chart, bool, erro
 	for i, panel := range panels {
 		p := axes(panel.title, panel.x, "")
 		if i == 0 {
-			p.Y.Label.Text = "calls/s relative to " + n.title(reference)
+			p.Y.Label.Text = "calls/s relative to " + n.title(reference).en
 		}
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(ratioTicks)
 		p.X.Tick.Marker = nominal(panel.labels)
@@ -230,7 +233,7 @@ func (n numbers) lines(c chart, title string, panels []panel) (chart, bool, erro
 			}
 			glyph := draw.GlyphStyle{Color: s.color, Radius: vg.Points(3.6), Shape: s.shape}
 			if i == 0 {
-				legend.Add(n.title(name), &plotter.Line{LineStyle: line}, &plotter.Scatter{GlyphStyle: glyph})
+				legend.Add(n.title(name).en, &plotter.Line{LineStyle: line}, &plotter.Scatter{GlyphStyle: glyph})
 			}
 			// A step to the side keeps the error bars of neighbours apart.
 			shift := (float64(j)/float64(max(1, len(n.compared())-1)) - 0.5) * 0.22
@@ -255,6 +258,7 @@ func (n numbers) lines(c chart, title string, panels []panel) (chart, bool, erro
 	}
 	tile(plots, draw.Crop(canvas.body, 0, -side, 0, 0))
 	legend.Draw(draw.Crop(canvas.body, canvas.body.Size().X-side+vg.Points(12), 0, 0, -vg.Points(24)))
+	var err error
 	c.svg, err = canvas.svg()
 	return c, true, err
 }
@@ -336,10 +340,7 @@ func rows(c chart, title string, parts []string, panels []bars) (chart, bool, er
 	}
 	fills := []color.Color{blue, orange}
 	tall := vg.Length(most)*vg.Points(23) + 1.6*vg.Inch
-	canvas, err := paint(title, tall)
-	if err != nil {
-		return c, false, err
-	}
+	canvas := paint(title, tall)
 	var plots []*plot.Plot
 	for _, b := range panels {
 		p := axes(b.title, b.x, "")
@@ -425,6 +426,7 @@ func rows(c chart, title string, parts []string, panels []bars) (chart, bool, er
 		plots = append(plots, p)
 	}
 	tile(plots, canvas.body)
+	var err error
 	c.svg, err = canvas.svg()
 	return c, true, err
 }
@@ -440,7 +442,7 @@ func (n numbers) cpuChart() (chart, bool, error) {
 		"空のメッセージを並列数 %d で送ったときの、1 呼び出しあたりの CPU 時間（クライアントとサーバーの合計）。ひげはラウンド間の四分位範囲です。", most)}
 	b := bars{x: "CPU time per call, user and system (µs)"}
 	for _, name := range n.compared() {
-		row := bar{name: n.title(name)}
+		row := bar{name: n.title(name).en}
 		if instead, ok := n.state(small(most), name); ok {
 			if row.spread = n.estimate(small(most), name, cpuPerCall); row.spread.Median == 0 {
 				row.label = notMeasured.en
@@ -463,7 +465,8 @@ func (n numbers) cpuChart() (chart, bool, error) {
 }
 
 func (n numbers) footprintChart() (chart, bool, error) {
-	c := chart{file: "footprint.svg", name: phrase{"Size and idle memory of the servers", "サーバーの大きさとアイドル時メモリー"}, caption: phrase{
+	name := phrase{"Size and idle memory of the servers", "サーバーの大きさとアイドル時メモリー"}
+	c := chart{file: "footprint.svg", name: name, caption: phrase{
 		"The server's stripped binary, and its memory (RSS) after a first reply. Whiskers are quartiles over starts.",
 		"サーバーの strip 済みバイナリの大きさと、最初の応答を返した後のメモリー（RSS）。ひげは起動ごとの四分位範囲です。",
 	}}
@@ -471,7 +474,10 @@ func (n numbers) footprintChart() (chart, bool, error) {
 	binary := bars{title: "stripped binary", x: "size (MiB)"}
 	memory := bars{title: "memory when idle", x: "RSS (MiB)"}
 	for _, f := range n.Footprints {
-		name := n.title(f.Contender)
+		if n.repeats(f.Contender) {
+			continue
+		}
+		name := n.title(f.Contender).en
 		if f.Error != "" {
 			binary.rows = append(binary.rows, bar{name: name, label: failed.en})
 			memory.rows = append(memory.rows, bar{name: name, label: failed.en})
@@ -498,7 +504,8 @@ func (n numbers) idleChart() (chart, bool, error) {
 			most = max(most, i.Connections)
 		}
 	}
-	c := chart{file: "idle-connections.svg", name: phrase{"Memory per idle connection", "アイドル接続 1 本あたりのメモリー"}, caption: say(
+	name := phrase{"Memory per idle connection", "アイドル接続 1 本あたりのメモリー"}
+	c := chart{file: "idle-connections.svg", name: name, caption: say(
 		"What each of %s idle connections adds to the server's memory (RSS), after one call on each.",
 		"%s 本のアイドル接続が 1 本あたりに増やすサーバーのメモリー（RSS）。各接続で 1 回呼び出した後の値です。", humanize.Comma(int64(most)))}
 	b := bars{x: "RSS per connection (KiB)"}
@@ -507,10 +514,10 @@ func (n numbers) idleChart() (chart, bool, error) {
 			if i.Contender != name || i.Connections != most {
 				continue
 			}
-			row := bar{name: n.title(name), label: failed.en}
+			row := bar{name: n.title(name).en, label: failed.en}
 			if values := n.perConnection(name, most); i.Error == "" && len(values) > 0 {
 				e := scale(estimate(values), 1.0/(1<<10))
-				row = bar{n.title(name), []float64{max(0, e.Median)}, e, size(e.Median * (1 << 10))}
+				row = bar{n.title(name).en, []float64{max(0, e.Median)}, e, size(e.Median * (1 << 10))}
 			}
 			b.rows = append(b.rows, row)
 			break
@@ -540,15 +547,15 @@ type canvas struct {
 	body  draw.Canvas
 }
 
-func paint(title string, tall vg.Length) (canvas, error) {
+func paint(title string, tall vg.Length) canvas {
 	sheet := vgsvg.New(width, tall)
 	all := draw.New(sheet)
 	all.SetColor(color.White)
-	all.Fill(all.Rectangle.Path())
+	all.Fill(all.Path())
 	heading := words(15)
 	heading.XAlign, heading.YAlign = draw.XCenter, draw.YTop
 	all.FillText(heading, vg.Point{X: all.Center().X, Y: all.Max.Y - vg.Points(8)}, title)
-	return canvas{sheet, draw.Crop(all, vg.Points(12), -vg.Points(12), vg.Points(10), -vg.Points(34))}, nil
+	return canvas{sheet, draw.Crop(all, vg.Points(12), -vg.Points(12), vg.Points(10), -vg.Points(34))}
 }
 
 // svg returns the picture. Liberation Sans is what lengths were computed with; Arial and Helvetica are as wide.
@@ -602,7 +609,7 @@ func nominal(labels []string) plot.ConstantTicks {
 // ratioTicks halves and doubles.
 func ratioTicks(low, high float64) []plot.Tick {
 	var ticks []plot.Tick
-	for e := math.Floor(math.Log2(low)); e <= math.Ceil(math.Log2(high)); e++ {
+	for e := math.Ceil(math.Log2(low)); e <= math.Floor(math.Log2(high)); e++ {
 		v := math.Exp2(e)
 		ticks = append(ticks, plot.Tick{Value: v, Label: strings.TrimSuffix(fmt.Sprintf("%.4g", v), ".0") + "×"})
 	}

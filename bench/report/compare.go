@@ -9,8 +9,9 @@ import (
 )
 
 // Compare returns, in English and for a terminal, what changed from one run to another: per case and contender calls/s,
-// CPU, allocations and memory, and the sizes of binaries. What is within the noise is counted as no change and not listed.
-// Runs of different machines, Go versions or suites are compared by their ratios to a contender that has not changed.
+// CPU, allocations and memory, and the sizes of binaries. What is within the noise is counted as no change and not
+// listed. Runs of different machines, Go versions or suites are compared by their ratios to a contender that has not
+// changed.
 func Compare(before, after *result.Run) string {
 	c := comparison{before: look(before), after: look(after)}
 	var b strings.Builder
@@ -28,18 +29,18 @@ func Compare(before, after *result.Run) string {
 	}
 	switch {
 	case len(differences) == 0 && c.anchor != "":
-		fmt.Fprintf(&b, "A change of calls/s or CPU that is no larger than that of %s, which is the same code in both, counts as noise.\n",
-			c.after.title(c.anchor))
+		fmt.Fprintf(&b, "A change of calls/s or CPU no larger than that of %s, the same code in both, counts as noise.\n",
+			c.title(c.anchor))
 	case len(differences) > 0 && c.anchor == "":
 		b.WriteString("\nThe numbers cannot be compared: no contender is the same code in both runs.\n")
 		return b.String()
 	case len(differences) > 0:
 		c.relative = true
-		fmt.Fprintf(&b, "So the numbers are ratios to %s, within each run.\n", c.after.title(c.anchor))
+		fmt.Fprintf(&b, "So the numbers are ratios to %s, within each run.\n", c.title(c.anchor))
 	}
 	b.WriteString("\n")
-	changes := grid{words: 3, tail: 1, head: phrases("number", "where", "contender", "before", "after", "change", "noise", "")}
-	changes.title = verbatim("Changes")
+	changes := grid{title: verbatim("Changes"), words: 3, tail: 1}
+	changes.head = phrases("number", "where", "contender", "before", "after", "change", "noise", "")
 	same, all := 0, 0
 	for _, item := range c.items() {
 		old, oldOK := item.before.estimate()
@@ -56,7 +57,8 @@ func Compare(before, after *result.Run) string {
 				}
 				return c.format(item, e.Median)
 			}
-			changes.add(append(cells, phrases(state(item.before, old, oldOK), state(item.after, now, nowOK), "–", "–", "")...)...)
+			cells = append(cells, phrases(state(item.before, old, oldOK), state(item.after, now, nowOK), "–", "–", "")...)
+			changes.add(cells...)
 			continue
 		}
 		ratio := now.Median / old.Median
@@ -170,10 +172,10 @@ func (c comparison) items() []item {
 }
 
 func (c comparison) title(name string) string {
-	if t := c.after.title(name); t != name {
+	if t := c.after.title(name).en; t != name {
 		return t
 	}
-	return c.before.title(name)
+	return c.before.title(name).en
 }
 
 func (c comparison) load(n numbers, in result.Case, contender string, m metric) series {
@@ -245,8 +247,8 @@ func (c comparison) same() string {
 
 // whence returns where a run comes from.
 func (n numbers) whence() string {
-	return fmt.Sprintf("%s, suite %s, %s, %d CPUs, %s", n.Started.UTC().Format("2006-01-02 15:04 MST"), n.Suite, n.Machine.CPU,
-		n.Machine.CPUs, n.Machine.Go)
+	return fmt.Sprintf("%s, suite %s, %s, %d CPUs, %s", n.Started.UTC().Format("2006-01-02 15:04 MST"), n.Suite,
+		n.Machine.CPU, n.Machine.CPUs, n.Machine.Go)
 }
 
 // conditions returns what makes the numbers of two runs differ by itself.

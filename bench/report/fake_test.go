@@ -30,13 +30,13 @@ func fake(seed uint64) *result.Run {
 		by          [4]float64 // payload
 	}
 	speeds := []speed{
-		{Stock, "ttrpc", 0, "", 1, [4]float64{1, 1, 1, 1}},
-		{StockFloor, "ttrpc, heap floor", 64 << 20, "", 1.05, [4]float64{1, 1, 1.3, 2}},
+		{Stock, "stock ttrpc", 0, "", 1, [4]float64{1, 1, 1, 1}},
+		{StockFloor, "stock ttrpc with heap floor", 64 << 20, "", 1.05, [4]float64{1, 1, 1.3, 2}},
 		{Ours, "ours", 0, "", 1.2, [4]float64{1, 1, 1.1, 1.3}},
-		{OursFloor, "ours, heap floor", 64 << 20, "", 1.3, [4]float64{1, 1, 2.4, 3}},
-		{"control", "ours, again", 0, Ours, 1.2, [4]float64{1, 1, 1.1, 1.3}},
+		{OursFloor, "ours with heap floor", 64 << 20, "", 1.3, [4]float64{1, 1, 2.4, 3}},
+		{"control", "ours again", 0, Ours, 1.2, [4]float64{1, 1, 1.1, 1.3}},
 		{GRPC, "grpc-go", 0, "", 0.5, [4]float64{1, 1, 2, 4}},
-		{GRPCFloor, "grpc-go, heap floor", 64 << 20, "", 0.52, [4]float64{1, 1, 2.1, 5}},
+		{GRPCFloor, "grpc-go with heap floor", 64 << 20, "", 0.52, [4]float64{1, 1, 2.1, 5}},
 		{"connect", "connect-go", 0, "", 0.2, [4]float64{1, 1, 3, 5}},
 		{"connect-grpc", "connect-go, gRPC protocol", 0, "", 0.18, [4]float64{1, 1, 3, 6}},
 		{"drpc", "drpc", 0, "", 1.1, [4]float64{1, 1, 1.4, 1.8}},
@@ -75,7 +75,9 @@ func fake(seed uint64) *result.Run {
 				rate := 20000 * s.small * s.by[i] / (1 + float64(c.Payload)/4000) * wobble() * weather[round]
 				rate *= map[int]float64{1: 1, 4: 1.6, 16: 2.2, 64: 2.6, 128: 2.8}[c.Callers]
 				cpu := time.Duration(1.1e9 / 2)
-				u := result.Usage{CPU: cpu, Allocs: uint64(rate * 12), Alloced: uint64(rate * 900), GCs: 20, RSS: 14 << 20, PSS: 12 << 20}
+				u := result.Usage{
+					CPU: cpu, Allocs: uint64(rate * 12), Alloced: uint64(rate * 900), GCs: 20, RSS: 14 << 20, PSS: 12 << 20,
+				}
 				l.Rounds = append(l.Rounds, result.Round{
 					Round: round, Calls: int64(rate), Seconds: 1, Client: u, Server: u,
 					P50:  time.Duration(1e9 / rate * float64(c.Callers)),
@@ -113,11 +115,13 @@ func fake(seed uint64) *result.Run {
 		run.Footprints = append(run.Footprints, p)
 	}
 	run.Contenders = append(run.Contenders,
-		result.Contender{Name: Server, Title: "the starter's server"}, result.Contender{Name: GRPCServer, Title: "the same on grpc-go"})
+		result.Contender{Name: Server, Title: "this starter's server"},
+		result.Contender{Name: GRPCServer, Title: "grpc-go server, same features"})
 	for _, name := range []string{Stock, Ours, GRPC, "drpc"} {
 		for _, k := range []int{1, 1000, 10000} {
 			run.Idle = append(run.Idle, result.Connections{
-				Contender: name, Connections: k, RSS: int64(float64(k) * 23000 * wobble()), Heap: int64(k) * 15000, Goroutines: k * 2,
+				Contender: name, Connections: k,
+				RSS: int64(float64(k) * 23000 * wobble()), Heap: int64(k) * 15000, Goroutines: k * 2,
 			})
 		}
 		run.InFlight = append(run.InFlight, result.InFlight{

@@ -122,7 +122,7 @@ func (g Goal) decide(reasons ...phrase) Goal {
 	return g
 }
 
-// Row returns the goal as people read it: what, against whom, wanted, measured, state and note.
+// row returns the goal as people read it: what, against whom, wanted, measured, state and note.
 func (g Goal) row() []phrase {
 	wanted := verbatim("–")
 	if g.wanted > 0 {
@@ -140,7 +140,7 @@ func (g Goal) row() []phrase {
 	}[g.State]
 	return []phrase{
 		g.what,
-		verbatim(g.contender + " / " + g.reference), wanted, g.Difference.phrase(), state, g.note,
+		verbatim(g.contender + " / " + g.reference), wanted, g.phrase(), state, g.note,
 	}
 }
 

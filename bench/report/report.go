@@ -1,5 +1,6 @@
-// Package report says what a run of the benchmark means: tables for a terminal, a page in two languages with charts, and
-// what changed between two runs. All of it is computed from the raw rounds each time, so that it cannot outlive them.
+// Package report says what a run of the benchmark means: tables for a terminal, a page in two languages with charts,
+// and what changed between two runs. All of it is computed from the raw rounds each time, so that it cannot outlive
+// them.
 package report
 
 import (
@@ -28,9 +29,9 @@ var languages = map[Lang]language{
 	Japanese: {"README.ja.md", "findings.ja.md"},
 }
 
-// Write writes README.md, README.ja.md and their charts into dir, which must exist and is where the caller keeps the run
-// as Data. What people found stands in findings.md and findings.ja.md there and becomes part of the pages; neither file
-// is needed. Charts of earlier runs that this run has no numbers for are removed.
+// Write writes README.md, README.ja.md and their charts into dir, which must exist and is where the caller keeps the
+// run as Data. What people found stands in findings.md and findings.ja.md there and becomes part of the pages; neither
+// file is needed. Charts of earlier runs that this run has no numbers for are removed.
 func Write(dir string, run *result.Run) error {
 	charts, err := look(run).charts()
 	if err != nil {
@@ -83,8 +84,8 @@ func Text(run *result.Run) string {
 		b.WriteString(g.terminal())
 	}
 	m := n.Machine
-	fmt.Fprintf(&b, "%s, %d CPUs, %s/%s, %s. Ratios are medians over rounds, with quartiles; ≈ is within the noise and counts as none.\n",
-		m.CPU, m.CPUs, m.OS, m.Arch, m.Go)
+	fmt.Fprintf(&b, "%s, %d CPUs, %s/%s, %s. Ratios are medians over rounds, with quartiles; ≈ is within the noise and "+
+		"counts as none.\n", m.CPU, m.CPUs, m.OS, m.Arch, m.Go)
 	return strings.ReplaceAll(b.String(), "**", "")
 }
 
@@ -97,8 +98,8 @@ type titled struct {
 	Grid  grid
 }
 
-// Markdown returns the report as a page that lies beside Data and the charts. Findings is Markdown that people wrote; with
-// headings of the third level and below it fits in. Empty findings have no heading.
+// Markdown returns the report as a page that lies beside Data and the charts. Findings is Markdown that people wrote;
+// with headings of the third level and below it fits in. Empty findings have no heading.
 func Markdown(run *result.Run, lang Lang, findings string) (string, error) {
 	if _, ok := languages[lang]; !ok {
 		return "", fmt.Errorf("report: no language %q", lang)
@@ -129,7 +130,7 @@ func Markdown(run *result.Run, lang Lang, findings string) (string, error) {
 		Command: run.Command, FindingsFile: languages[lang].findings, Data: Data,
 		Goals: n.goalGrid(), Footprints: n.footprintGrid(), Idle: n.idleGrid(), InFlight: n.inFlightGrid(),
 		Contenders: n.contenderGrid(), Modules: n.moduleGrid(), Rounds: n.rounds(), Findings: strings.TrimSpace(findings),
-		Seed: run.Seed, Server: n.title(Server), GRPCServer: n.title(GRPCServer), Window: n.window(),
+		Seed: run.Seed, Server: n.title(Server).in(lang), GRPCServer: n.title(GRPCServer).in(lang), Window: n.window(),
 		NoiseRate: noise(n.floor(callsPerSecond)).in(lang), NoiseCPU: noise(n.floor(cpuPerCall)).in(lang),
 		LoadStart: average(run.Machine.LoadStart).in(lang), LoadEnd: average(run.Machine.LoadEnd).in(lang),
 		Took: (time.Duration(run.Seconds) * time.Second).String(),

@@ -1,6 +1,8 @@
 package report
 
 import (
+	"slices"
+
 	"github.com/aclements/go-moremath/stats"
 
 	"example.com/ttrpc-starter/bench/result"
@@ -55,8 +57,8 @@ type Difference struct {
 	Verdict Verdict
 }
 
-// judge says what the ratios of rounds are worth. A difference counts if the median is beyond the noise and the quartiles
-// are on the same side of 1.
+// judge says what the ratios of rounds are worth. A difference counts if the median is beyond the noise and the
+// quartiles are on the same side of 1.
 func judge(ratios []float64, noise float64, moreIsBetter bool) Difference {
 	d := Difference{Estimate: estimate(ratios), Noise: noise}
 	switch {
@@ -122,8 +124,17 @@ type load struct {
 	contender string
 }
 
+// look takes the run as it is, but for what was measured in a random order: that is put in the contenders' order.
 func look(run *result.Run) numbers {
-	n := numbers{run, map[load]result.Load{}, map[string]string{}}
+	ordered := *run
+	place := func(contender string) int {
+		return slices.IndexFunc(run.Contenders, func(c result.Contender) bool { return c.Name == contender })
+	}
+	ordered.Footprints = sorted(run.Footprints, func(f result.Footprint) int { return place(f.Contender) })
+	ordered.Idle = sorted(run.Idle, func(c result.Connections) int { return place(c.Contender) })
+	ordered.InFlight = sorted(run.InFlight, func(f result.InFlight) int { return place(f.Contender) })
+
+	n := numbers{&ordered, map[load]result.Load{}, map[string]string{}}
 	for _, l := range run.Loads {
 		n.loads[load{l.Case, l.Contender}] = l
 	}
@@ -133,6 +144,11 @@ func look(run *result.Run) numbers {
 		}
 	}
 	return n
+}
+
+// sorted returns a copy in which elements of the same place stay as they were.
+func sorted[T any](in []T, place func(T) int) []T {
+	return slices.SortedStableFunc(slices.Values(in), func(a, b T) int { return place(a) - place(b) })
 }
 
 // good returns the rounds that measured something, by their numbers. A round without a call is none: it has no rate, no
@@ -188,8 +204,8 @@ func (n numbers) compare(c result.Case, contender, reference string, m metric) D
 }
 
 // noise returns the noise floor of a case, or 0 if no case has a control: how far the control was from what it repeats.
-// That is the upper quartile of its rounds, so that no single disturbed round decides, but never less than the whole run's
-// floor, so that no luck does either.
+// That is the upper quartile of its rounds, so that no single disturbed round decides, but never less than the whole
+// run's floor, so that no luck does either.
 func (n numbers) noise(c result.Case, m metric) float64 {
 	return max(n.control(c, m), n.floor(m))
 }

@@ -121,8 +121,8 @@ func (n numbers) summary() []phrase {
 		say("**Not saved**, the difference is within the noise: %s%s.", "**変わらないもの**（差はノイズの範囲内）: %s%s。",
 			or(with(claims, None)), n.floorNeeded(GRPC, GRPCFloor)),
 		say("**Worse than %s:** %s.", "**%s に劣るもの**: %s。", grpc, or(with(claims, Worse))),
-		say("**Against stock %s:** *better:* %s. *No difference:* %s. *Worse:* %s.",
-			"**素の %s との比較**: *良くなるもの* %s。*変わらないもの* %s。*悪くなるもの* %s。",
+		say("**Against %s:** *better:* %s. *No difference:* %s. *Worse:* %s.",
+			"**%s との比較**: *良くなるもの* %s。*変わらないもの* %s。*悪くなるもの* %s。",
 			n.title(Stock), or(with(stock, Better)), or(with(stock, None)), or(with(stock, Worse))),
 	}
 	if unjudged := with(claims, Unjudged); unjudged != (phrase{}) {
@@ -162,13 +162,13 @@ func (n numbers) version(path string) string {
 
 func (n numbers) conditions() phrase {
 	m := n.Machine
-	p := say("**Conditions:** %s/%s, %s, %d CPUs, GOMAXPROCS %d, governor %s, %s of memory, kernel %s; %s, ttrpc %s, grpc-go %s; "+
-		"%s, suite `%s`, medians of up to %d rounds; client and server on this one machine.",
+	p := say("**Conditions:** %s/%s, %s, %d CPUs, GOMAXPROCS %d, governor %s, %s of memory, kernel %s; "+
+		"%s, ttrpc %s, grpc-go %s; %s, suite `%s`, medians of up to %d rounds; client and server on this one machine.",
 		"**条件**: %s/%s、%s、CPU %d 個、GOMAXPROCS %d、ガバナー %s、メモリー %s、カーネル %s、%s、ttrpc %s、grpc-go %s。"+
 			"%s 実行、スイート `%s`、最大 %d ラウンドの中央値。クライアントとサーバーは同じ 1 台で動作。",
 		m.OS, m.Arch, m.CPU, m.CPUs, m.GOMAXPROCS, m.Governor, size(float64(m.Memory)), m.Kernel, m.Go,
-		n.version("github.com/containerd/ttrpc"), n.version("google.golang.org/grpc"), n.Started.UTC().Format("2006-01-02"), n.Suite,
-		n.rounds())
+		n.version("github.com/containerd/ttrpc"), n.version("google.golang.org/grpc"),
+		n.Started.UTC().Format("2006-01-02"), n.Suite, n.rounds())
 	for _, note := range n.warnings() {
 		p = say("%s **%s**", "%s**%s**", p, note)
 	}

@@ -98,13 +98,13 @@ func (n numbers) contenders() []string {
 	return names
 }
 
-func (n numbers) title(name string) string {
+func (n numbers) title(name string) phrase {
 	for _, c := range n.Contenders {
 		if c.Name == name && c.Title != "" {
-			return c.Title
+			return translated(c.Title)
 		}
 	}
-	return name
+	return verbatim(name)
 }
 
 // state returns what stands in place of numbers; ok is true if there are numbers.
@@ -135,7 +135,9 @@ func (n numbers) part(c result.Case, contender string) phrase {
 func (n numbers) caseGrid(c result.Case, wide bool) grid {
 	g := grid{title: say("%s (noise %s)", "%s（ノイズ %s）", describe(c), noise(n.noise(c, callsPerSecond))), words: 1}
 	g.head = []phrase{
-		contenderHead, {"calls/s", "呼び出し数/秒"}, say("vs %s", "%s 比", n.title(Stock)), say("vs %s", "%s 比", n.title(GRPC)),
+		contenderHead,
+		{"calls/s", "呼び出し数/秒"},
+		say("vs %s", "%s 比", n.title(Stock)), say("vs %s", "%s 比", n.title(GRPC)),
 		verbatim("p50"), verbatim("p99"), verbatim("p99.9"),
 		{"CPU/call, client + server", "CPU/呼び出し（クライアント + サーバー）"},
 		{"allocs/call, client + server", "割り当て/呼び出し（クライアント + サーバー）"},
@@ -146,7 +148,7 @@ func (n numbers) caseGrid(c result.Case, wide bool) grid {
 	}
 	for _, name := range n.contenders() {
 		if instead, ok := n.state(c, name); !ok {
-			row := append([]phrase{verbatim(n.title(name)), instead}, slices.Repeat(phrases("–"), len(g.head)-2)...)
+			row := append([]phrase{n.title(name), instead}, slices.Repeat(phrases("–"), len(g.head)-2)...)
 			g.add(row...)
 			continue
 		}
@@ -165,14 +167,15 @@ func (n numbers) caseGrid(c result.Case, wide bool) grid {
 			cpu = notMeasured
 		}
 		row := []phrase{
-			verbatim(n.title(name)),
+			n.title(name),
 			say("%s%s", "%s%s", number(callsPerSecond, significant), n.part(c, name)),
 			n.against(c, name, Stock, callsPerSecond), n.against(c, name, GRPC, callsPerSecond),
 			number(p50, duration), number(p99, duration), number(p999, duration),
 			cpu, both(clientAllocs, serverAllocs, significant),
 		}
 		if wide {
-			row = append(row, both(clientBytes, serverBytes, size), both(clientRSS, serverRSS, size), both(clientPSS, serverPSS, size))
+			row = append(row, both(clientBytes, serverBytes, size), both(clientRSS, serverRSS, size),
+				both(clientPSS, serverPSS, size))
 		}
 		g.add(row...)
 	}
@@ -236,7 +239,7 @@ func (n numbers) ratioGrid(in group, reference string, m metric) grid {
 		last = append(last, noise(n.noise(in.with(k), m)))
 	}
 	for _, name := range n.contenders() {
-		row := []phrase{verbatim(n.title(name))}
+		row := []phrase{n.title(name)}
 		for _, k := range n.callersOf(in) {
 			row = append(row, n.against(in.with(k), name, reference, m))
 		}
@@ -260,12 +263,19 @@ func (n numbers) goalGrid() grid {
 
 func (n numbers) footprintGrid() grid {
 	g := grid{title: phrase{"Servers before and after load", "負荷の前後のサーバー"}, words: 1, head: []phrase{
-		{"server", "サーバー"}, {"binary", "バイナリ"}, {"stripped", "strip 済み"}, {"packages", "パッケージ"}, {"modules", "モジュール"},
+		{"server", "サーバー"},
+		{"binary", "バイナリ"},
+		{"stripped", "strip 済み"},
+		{"packages", "パッケージ"},
+		{"modules", "モジュール"},
 		{"start to first reply", "起動から最初の応答まで"},
-		{"RSS idle", "アイドル時 RSS"}, {"PSS idle", "アイドル時 PSS"}, {"RSS after load", "負荷後 RSS"}, {"PSS after load", "負荷後 PSS"},
+		{"RSS idle", "アイドル時 RSS"},
+		{"PSS idle", "アイドル時 PSS"},
+		{"RSS after load", "負荷後 RSS"},
+		{"PSS after load", "負荷後 PSS"},
 	}}
 	for _, f := range n.Footprints {
-		name := verbatim(n.title(f.Contender))
+		name := n.title(f.Contender)
 		if f.Error != "" {
 			g.add(append([]phrase{name, failed}, slices.Repeat(phrases("–"), len(g.head)-2)...)...)
 			continue
@@ -309,7 +319,7 @@ func (n numbers) idleGrid() grid {
 		contenderHead, {"connections", "接続数"}, verbatim("RSS"), {"heap and stacks", "ヒープとスタック"}, {"goroutines", "ゴルーチン"},
 	}}
 	for _, i := range n.Idle {
-		name, count := verbatim(n.title(i.Contender)), verbatim(humanize.Comma(int64(i.Connections)))
+		name, count := n.title(i.Contender), verbatim(humanize.Comma(int64(i.Connections)))
 		if i.Error != "" || i.Connections <= 0 {
 			g.add(name, count, failed, verbatim("–"), verbatim("–"))
 			continue
@@ -323,11 +333,16 @@ func (n numbers) idleGrid() grid {
 
 func (n numbers) inFlightGrid() grid {
 	g := grid{title: phrase{"Calls in flight on one connection", "1 接続で処理待ちの呼び出し"}, words: 1, head: []phrase{
-		contenderHead, {"calls", "呼び出し"}, {"in handlers at most", "同時処理の最大"}, {"answered", "応答"}, {"until the last answer", "最後の応答まで"},
-		{"RSS more", "RSS の増分"}, {"goroutines more", "ゴルーチンの増分"},
+		contenderHead,
+		{"calls", "呼び出し"},
+		{"in handlers at most", "同時処理の最大"},
+		{"answered", "応答"},
+		{"until the last answer", "最後の応答まで"},
+		{"RSS more", "RSS の増分"},
+		{"goroutines more", "ゴルーチンの増分"},
 	}}
 	for _, f := range n.InFlight {
-		name, calls := verbatim(n.title(f.Contender)), verbatim(humanize.Comma(int64(f.Calls)))
+		name, calls := n.title(f.Contender), verbatim(humanize.Comma(int64(f.Calls)))
 		if f.Error != "" {
 			g.add(append([]phrase{name, calls, failed}, slices.Repeat(phrases("–"), len(g.head)-3)...)...)
 			continue
@@ -340,27 +355,28 @@ func (n numbers) inFlightGrid() grid {
 
 // failureGrid is everything that failed, each with its reason.
 func (n numbers) failureGrid() grid {
-	g := grid{title: phrase{"Failures", "失敗"}, words: 3, head: []phrase{contenderHead, {"what", "項目"}, {"reason", "理由"}}}
+	g := grid{title: phrase{"Failures", "失敗"}, words: 3}
+	g.head = []phrase{contenderHead, {"what", "項目"}, {"reason", "理由"}}
 	for _, l := range n.Loads {
 		n.eachProblem(l, false, func(reason string, rounds []string) {
-			g.add(verbatim(n.title(l.Contender)), say("%s; round %s", "%s、ラウンド %s", describe(l.Case), strings.Join(rounds, ", ")),
+			g.add(n.title(l.Contender), say("%s; round %s", "%s、ラウンド %s", describe(l.Case), strings.Join(rounds, ", ")),
 				verbatim(reason))
 		})
 	}
 	for _, f := range n.Footprints {
 		if f.Error != "" {
-			g.add(verbatim(n.title(f.Contender)), phrase{"server before and after load", "負荷の前後のサーバー"}, verbatim(f.Error))
+			g.add(n.title(f.Contender), phrase{"server before and after load", "負荷の前後のサーバー"}, verbatim(f.Error))
 		}
 	}
 	for _, i := range n.Idle {
 		if i.Error != "" {
-			g.add(verbatim(n.title(i.Contender)), say("%s idle connections", "アイドル接続 %s 本", humanize.Comma(int64(i.Connections))),
+			g.add(n.title(i.Contender), say("%s idle connections", "アイドル接続 %s 本", humanize.Comma(int64(i.Connections))),
 				verbatim(i.Error))
 		}
 	}
 	for _, f := range n.InFlight {
 		if f.Error != "" {
-			g.add(verbatim(n.title(f.Contender)), say("%s calls in flight", "処理待ちの呼び出し %s 件", humanize.Comma(int64(f.Calls))),
+			g.add(n.title(f.Contender), say("%s calls in flight", "処理待ちの呼び出し %s 件", humanize.Comma(int64(f.Calls))),
 				verbatim(f.Error))
 		}
 	}
@@ -369,13 +385,14 @@ func (n numbers) failureGrid() grid {
 
 // lackGrid is what contenders do not have.
 func (n numbers) lackGrid() grid {
-	g := grid{title: phrase{"Not supported", "非対応"}, words: 3, head: []phrase{contenderHead, {"what", "項目"}, {"reason", "理由"}}}
+	g := grid{title: phrase{"Not supported", "非対応"}, words: 3}
+	g.head = []phrase{contenderHead, {"what", "項目"}, {"reason", "理由"}}
 	seen := map[[4]string]bool{}
 	for _, l := range n.Loads {
 		n.eachProblem(l, true, func(reason string, _ []string) {
 			if key := [4]string{l.Contender, l.Transport, l.Kind, reason}; !seen[key] {
 				seen[key] = true
-				g.add(verbatim(n.title(l.Contender)), say("%s, %s", "%s、%s", transport(l.Transport), kind(l.Kind)), verbatim(reason))
+				g.add(n.title(l.Contender), say("%s, %s", "%s、%s", transport(l.Transport), kind(l.Kind)), verbatim(reason))
 			}
 		})
 	}
@@ -406,7 +423,7 @@ func (n numbers) contenderGrid() grid {
 		if c.HeapFloor > 0 {
 			floor = verbatim(size(float64(c.HeapFloor)))
 		}
-		g.add(verbatim("`"+c.Name+"`"), verbatim(c.Title), verbatim(c.About), floor)
+		g.add(verbatim("`"+c.Name+"`"), n.title(c.Name), translated(c.About), floor)
 	}
 	return g
 }
