@@ -96,6 +96,7 @@ func fake(seed uint64) *result.Run {
 		{GRPCServer, 11.2},
 		{Stock, 4.4},
 		{Ours, 4.9},
+		{"control", 4.9},
 		{GRPC, 10.4},
 		{"connect", 9.8},
 		{"drpc", 6.6},

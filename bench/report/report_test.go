@@ -718,6 +718,25 @@ func TestCompare(t *testing.T) {
 	})
 }
 
+func TestTablesAreInTheContendersOrder(t *testing.T) {
+	run := runOf(Stock, Ours, GRPC)
+	for _, name := range []string{GRPC, Stock, Ours} { // as they happened to be measured
+		run.Footprints = append(run.Footprints, result.Footprint{Contender: name, Binary: 1, Stripped: 1, Starts: starts(1)})
+		run.Idle = append(run.Idle, result.Connections{Contender: name, Connections: 1, RSS: 1})
+		run.InFlight = append(run.InFlight, result.InFlight{Contender: name, Calls: 1})
+	}
+	for _, title := range []string{"Servers before and after load", "Idle connections, per", "Calls in flight on"} {
+		_, below, _ := strings.Cut(Text(run), title)
+		stock, ours, grpc := strings.Index(below, " ttrpc "), strings.Index(below, " ours "), strings.Index(below, " grpc ")
+		if stock < 0 || stock > ours || ours > grpc {
+			t.Errorf("%s: not in the contenders' order:\n%s", title, below)
+		}
+	}
+	if run.Idle[0].Contender != GRPC {
+		t.Error("the caller's run was changed")
+	}
+}
+
 func TestNothingMeasured(t *testing.T) {
 	for name, run := range map[string]*result.Run{"nothing": {}, "contenders": runOf(Stock, Ours, GRPC, control)} {
 		if Text(run) == "" || Compare(run, run) == "" {
