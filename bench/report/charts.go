@@ -209,8 +209,10 @@ func (n numbers) lines(c chart, title string, panels []panel) (chart, bool, erro
 
 	low, high := 0.9, 1.1
 	var plots []*plot.Plot
+	var titles []string
 	for i, panel := range panels {
-		p := axes(panel.title, panel.x, "")
+		titles = append(titles, panel.title)
+		p := axes(panel.x)
 		if i == 0 {
 			p.Y.Label.Text = "calls/s relative to " + n.title(reference).en
 		}
@@ -256,7 +258,7 @@ func (n numbers) lines(c chart, title string, panels []panel) (chart, bool, erro
 	for _, p := range plots {
 		p.Y.Min, p.Y.Max = low/1.08, high*1.08
 	}
-	tile(plots, draw.Crop(canvas.body, 0, -side, 0, 0))
+	tile(plots, titles, draw.Crop(canvas.body, 0, -side, 0, 0))
 	legend.Draw(draw.Crop(canvas.body, canvas.body.Size().X-side+vg.Points(12), 0, 0, -vg.Points(24)))
 	var err error
 	c.svg, err = canvas.svg()
@@ -342,8 +344,10 @@ func rows(c chart, title string, parts []string, panels []bars) (chart, bool, er
 	tall := vg.Length(most)*vg.Points(23) + 1.6*vg.Inch
 	canvas := paint(title, tall)
 	var plots []*plot.Plot
+	var titles []string
 	for _, b := range panels {
-		p := axes(b.title, b.x, "")
+		titles = append(titles, b.title)
+		p := axes(b.x)
 		var names []string
 		largest := 0.0
 		values := make([]plotter.Values, max(1, len(parts)))
@@ -425,7 +429,7 @@ func rows(c chart, title string, parts []string, panels []bars) (chart, bool, er
 		p.X.Tick.Marker = plot.TickerFunc(roundTicks)
 		plots = append(plots, p)
 	}
-	tile(plots, canvas.body)
+	tile(plots, titles, canvas.body)
 	var err error
 	c.svg, err = canvas.svg()
 	return c, true, err
@@ -575,11 +579,9 @@ func words(points float64) text.Style {
 	}
 }
 
-func axes(title, x, y string) *plot.Plot {
+func axes(x string) *plot.Plot {
 	p := plot.New()
-	p.Title.Text, p.Title.TextStyle.Font = title, words(12).Font
-	p.Title.Padding = vg.Points(6)
-	p.X.Label.Text, p.Y.Label.Text = x, y
+	p.X.Label.Text = x
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Label.TextStyle.Font = words(11).Font
 		axis.Label.Padding = vg.Points(4)
@@ -589,11 +591,16 @@ func axes(title, x, y string) *plot.Plot {
 	return p
 }
 
-// tile draws the plots beside each other, with their axes on one line.
-func tile(plots []*plot.Plot, on draw.Canvas) {
-	tiles := draw.Tiles{Rows: 1, Cols: len(plots), PadX: vg.Points(16)}
+// tile draws the plots beside each other, with their axes on one line and each title above its axes, where the plots
+// themselves would put them at different heights.
+func tile(plots []*plot.Plot, titles []string, on draw.Canvas) {
+	tiles := draw.Tiles{Rows: 1, Cols: len(plots), PadX: vg.Points(16), PadTop: vg.Points(18)}
 	for i, c := range plot.Align([][]*plot.Plot{plots}, tiles, on)[0] {
 		plots[i].Draw(c)
+		title := words(12)
+		title.XAlign, title.YAlign = draw.XCenter, draw.YTop
+		data := plots[i].DataCanvas(c)
+		c.FillText(title, vg.Point{X: data.Center().X, Y: on.Max.Y}, titles[i])
 	}
 }
 

@@ -123,7 +123,7 @@ func (c comparison) items() []item {
 	var items []item
 	for _, m := range []struct {
 		name string
-		metric
+		*metric
 		write  func(float64) string
 		drifts bool // with the machine
 	}{
@@ -178,7 +178,7 @@ func (c comparison) title(name string) string {
 	return c.before.title(name).en
 }
 
-func (c comparison) load(n numbers, in result.Case, contender string, m metric) series {
+func (c comparison) load(n numbers, in result.Case, contender string, m *metric) series {
 	instead, _ := n.state(in, contender)
 	if instead == (phrase{}) {
 		instead = notMeasured // the round is good, the number is not there
@@ -194,7 +194,7 @@ func (c comparison) load(n numbers, in result.Case, contender string, m metric) 
 }
 
 // drift returns how much the anchor, which did not change, seems to have.
-func (c comparison) drift(in result.Case, m metric) float64 {
+func (c comparison) drift(in result.Case, m *metric) float64 {
 	old, now := c.before.estimate(in, c.anchor, m), c.after.estimate(in, c.anchor, m)
 	if old.Median <= 0 || now.Median <= 0 {
 		return 0

@@ -86,30 +86,30 @@ type metric struct {
 }
 
 var (
-	callsPerSecond = metric{func(r result.Round) float64 { return float64(r.Calls) / r.Seconds }, true}
+	callsPerSecond = &metric{func(r result.Round) float64 { return float64(r.Calls) / r.Seconds }, true}
 	// cpuPerCall is in nanoseconds, and of both processes: a system that tells of one alone tells nothing.
-	cpuPerCall = metric{func(r result.Round) float64 {
+	cpuPerCall = &metric{func(r result.Round) float64 {
 		if r.Client.CPU <= 0 || r.Server.CPU <= 0 {
 			return 0
 		}
 		return float64(r.Client.CPU+r.Server.CPU) / float64(r.Calls)
 	}, false}
-	clientCPU    = metric{func(r result.Round) float64 { return float64(r.Client.CPU) / float64(r.Calls) }, false}
-	serverCPU    = metric{func(r result.Round) float64 { return float64(r.Server.CPU) / float64(r.Calls) }, false}
-	clientAllocs = metric{func(r result.Round) float64 { return float64(r.Client.Allocs) / float64(r.Calls) }, false}
-	serverAllocs = metric{func(r result.Round) float64 { return float64(r.Server.Allocs) / float64(r.Calls) }, false}
-	allocs       = metric{func(r result.Round) float64 {
+	clientCPU    = &metric{func(r result.Round) float64 { return float64(r.Client.CPU) / float64(r.Calls) }, false}
+	serverCPU    = &metric{func(r result.Round) float64 { return float64(r.Server.CPU) / float64(r.Calls) }, false}
+	clientAllocs = &metric{func(r result.Round) float64 { return float64(r.Client.Allocs) / float64(r.Calls) }, false}
+	serverAllocs = &metric{func(r result.Round) float64 { return float64(r.Server.Allocs) / float64(r.Calls) }, false}
+	allocs       = &metric{func(r result.Round) float64 {
 		return float64(r.Client.Allocs+r.Server.Allocs) / float64(r.Calls)
 	}, false}
-	clientBytes = metric{func(r result.Round) float64 { return float64(r.Client.Alloced) / float64(r.Calls) }, false}
-	serverBytes = metric{func(r result.Round) float64 { return float64(r.Server.Alloced) / float64(r.Calls) }, false}
-	p50         = metric{func(r result.Round) float64 { return float64(r.P50) }, false}
-	p99         = metric{func(r result.Round) float64 { return float64(r.P99) }, false}
-	p999        = metric{func(r result.Round) float64 { return float64(r.P999) }, false}
-	clientRSS   = metric{func(r result.Round) float64 { return float64(r.Client.RSS) }, false}
-	serverRSS   = metric{func(r result.Round) float64 { return float64(r.Server.RSS) }, false}
-	clientPSS   = metric{func(r result.Round) float64 { return float64(r.Client.PSS) }, false}
-	serverPSS   = metric{func(r result.Round) float64 { return float64(r.Server.PSS) }, false}
+	clientBytes = &metric{func(r result.Round) float64 { return float64(r.Client.Alloced) / float64(r.Calls) }, false}
+	serverBytes = &metric{func(r result.Round) float64 { return float64(r.Server.Alloced) / float64(r.Calls) }, false}
+	p50         = &metric{func(r result.Round) float64 { return float64(r.P50) }, false}
+	p99         = &metric{func(r result.Round) float64 { return float64(r.P99) }, false}
+	p999        = &metric{func(r result.Round) float64 { return float64(r.P999) }, false}
+	clientRSS   = &metric{func(r result.Round) float64 { return float64(r.Client.RSS) }, false}
+	serverRSS   = &metric{func(r result.Round) float64 { return float64(r.Server.RSS) }, false}
+	clientPSS   = &metric{func(r result.Round) float64 { return float64(r.Client.PSS) }, false}
+	serverPSS   = &metric{func(r result.Round) float64 { return float64(r.Server.PSS) }, false}
 )
 
 // numbers looks a run's numbers up.
@@ -117,6 +117,7 @@ type numbers struct {
 	*result.Run
 	loads    map[load]result.Load
 	controls map[string]string // control by what it repeats
+	floors   map[*metric]float64
 }
 
 type load struct {
@@ -134,7 +135,7 @@ func look(run *result.Run) numbers {
 	ordered.Idle = sorted(run.Idle, func(c result.Connections) int { return place(c.Contender) })
 	ordered.InFlight = sorted(run.InFlight, func(f result.InFlight) int { return place(f.Contender) })
 
-	n := numbers{&ordered, map[load]result.Load{}, map[string]string{}}
+	n := numbers{&ordered, map[load]result.Load{}, map[string]string{}, map[*metric]float64{}}
 	for _, l := range run.Loads {
 		n.loads[load{l.Case, l.Contender}] = l
 	}
@@ -176,7 +177,7 @@ func problem(r result.Round) string {
 	return ""
 }
 
-func (n numbers) estimate(c result.Case, contender string, m metric) Estimate {
+func (n numbers) estimate(c result.Case, contender string, m *metric) Estimate {
 	var values []float64
 	for _, r := range n.good(c, contender) {
 		values = append(values, m.of(r))
@@ -186,7 +187,7 @@ func (n numbers) estimate(c result.Case, contender string, m metric) Estimate {
 
 // ratios returns how many times as much the contender has as the reference, for each round in which both were measured:
 // what slows the machine down for a while slows both.
-func (n numbers) ratios(c result.Case, contender, reference string, m metric) []float64 {
+func (n numbers) ratios(c result.Case, contender, reference string, m *metric) []float64 {
 	var ratios []float64
 	references := n.good(c, reference)
 	for number, r := range n.good(c, contender) {
@@ -198,7 +199,7 @@ func (n numbers) ratios(c result.Case, contender, reference string, m metric) []
 }
 
 // compare judges a contender by the noise of the case.
-func (n numbers) compare(c result.Case, contender, reference string, m metric) Difference {
+func (n numbers) compare(c result.Case, contender, reference string, m *metric) Difference {
 	ratios := n.ratios(c, contender, reference, m)
 	return judge(ratios, n.noise(c, m), m.moreIsBetter)
 }
@@ -206,23 +207,27 @@ func (n numbers) compare(c result.Case, contender, reference string, m metric) D
 // noise returns the noise floor of a case, or 0 if no case has a control: how far the control was from what it repeats.
 // That is the upper quartile of its rounds, so that no single disturbed round decides, but never less than the whole
 // run's floor, so that no luck does either.
-func (n numbers) noise(c result.Case, m metric) float64 {
+func (n numbers) noise(c result.Case, m *metric) float64 {
 	return max(n.control(c, m), n.floor(m))
 }
 
 // floor returns the run's noise floor: the median over all cases with a control, or 0 if there is none.
-func (n numbers) floor(m metric) float64 {
+func (n numbers) floor(m *metric) float64 {
+	if f, ok := n.floors[m]; ok {
+		return f // every number of a page asks for it
+	}
 	var floors []float64
 	for _, c := range n.cases() {
 		if f := n.control(c, m); f > 0 {
 			floors = append(floors, f)
 		}
 	}
-	return estimate(floors).Median
+	n.floors[m] = estimate(floors).Median
+	return n.floors[m]
 }
 
 // control returns how far the case's controls are from what they repeat, or 0 without one.
-func (n numbers) control(c result.Case, m metric) float64 {
+func (n numbers) control(c result.Case, m *metric) float64 {
 	var off []float64
 	for contender, control := range n.controls {
 		for _, r := range n.ratios(c, control, contender, m) {

@@ -31,7 +31,7 @@ var (
 
 func (n numbers) loadClaims(reference, floorReference string) []claim {
 	var claims []claim
-	add := func(topic phrase, contender, reference string, m metric, when func(result.Case) phrase, cases ...result.Case) {
+	add := func(topic phrase, contender, reference string, m *metric, when func(result.Case) phrase, cases ...result.Case) {
 		for _, c := range cases {
 			claims = append(claims, claim{Difference: n.compare(c, contender, reference, m), topic: topic, when: when(c)})
 		}

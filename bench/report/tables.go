@@ -152,10 +152,10 @@ func (n numbers) caseGrid(c result.Case, wide bool) grid {
 			g.add(row...)
 			continue
 		}
-		number := func(m metric, format func(float64) string) phrase {
+		number := func(m *metric, format func(float64) string) phrase {
 			return verbatim(format(n.estimate(c, name, m).Median))
 		}
-		both := func(client, server metric, format func(float64) string) phrase {
+		both := func(client, server *metric, format func(float64) string) phrase {
 			a, b := n.estimate(c, name, client).Median, n.estimate(c, name, server).Median
 			if a < 0 || b < 0 {
 				return notMeasured
@@ -183,7 +183,7 @@ func (n numbers) caseGrid(c result.Case, wide bool) grid {
 }
 
 // against is a cell: the difference from the reference, which is 1 itself.
-func (n numbers) against(c result.Case, contender, reference string, m metric) phrase {
+func (n numbers) against(c result.Case, contender, reference string, m *metric) phrase {
 	if instead, ok := n.state(c, contender); !ok {
 		return instead
 	}
@@ -231,7 +231,7 @@ func (n numbers) callersOf(g group) []int {
 }
 
 // ratioGrid is one number of a group against a reference, by callers.
-func (n numbers) ratioGrid(in group, reference string, m metric) grid {
+func (n numbers) ratioGrid(in group, reference string, m *metric) grid {
 	g := grid{title: in.title(), head: []phrase{contenderHead}, words: 1}
 	last := []phrase{{"*noise floor*", "*ノイズの下限*"}}
 	for _, k := range n.callersOf(in) {
