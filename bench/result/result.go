@@ -91,11 +91,11 @@ type Round struct {
 
 // Usage is what one process used in a round.
 type Usage struct {
-	CPU     time.Duration `json:"cpu_ns"` // user and system
+	CPU     time.Duration `json:"cpu_ns"` // user and system; -1 where the system does not tell
 	Allocs  uint64        `json:"allocs"`
 	Alloced uint64        `json:"alloced_bytes"`
 	GCs     uint32        `json:"gcs"`
-	// Memory when the load ended, in bytes; PSS is -1 where the system does not tell.
+	// Memory when the load ended, in bytes; -1 where the system does not tell.
 	RSS int64 `json:"rss_bytes"`
 	PSS int64 `json:"pss_bytes"`
 }
@@ -104,8 +104,8 @@ type Usage struct {
 type Footprint struct {
 	Contender string  `json:"contender"`
 	Error     string  `json:"error,omitempty"`
-	Binary    int64   `json:"binary_bytes"`
-	Stripped  int64   `json:"stripped_bytes"` // built with -trimpath -ldflags='-s -w' and CGO_ENABLED=0
+	Binary    int64   `json:"binary_bytes"`   // built with -trimpath and CGO_ENABLED=0
+	Stripped  int64   `json:"stripped_bytes"` // and with -ldflags='-s -w'
 	Packages  int     `json:"packages"`       // linked, standard library included
 	Modules   int     `json:"modules"`        // linked, its own and the standard library not counted
 	Starts    []Start `json:"starts"`         // one a round
@@ -134,6 +134,7 @@ type Connections struct {
 type InFlight struct {
 	Contender  string  `json:"contender"`
 	Error      string  `json:"error,omitempty"`
+	Limit      int     `json:"limit"`   // of calls on one connection, as the server was told; 0 is its default
 	Calls      int     `json:"calls"`   // made at once
 	Reached    int     `json:"reached"` // the most that were in handlers at one time: a limit holds back the others
 	Answered   int     `json:"answered"`

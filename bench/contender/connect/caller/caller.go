@@ -1,0 +1,80 @@
+// Package caller is how connect-go's clients call, whatever protocol they speak.
+package caller
+
+import (
+	"context"
+	"net"
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	benchv1 "example.com/ttrpc-starter/bench/gen/connect/bench/v1"
+	"example.com/ttrpc-starter/bench/gen/connect/bench/v1/benchv1connect"
+	"example.com/ttrpc-starter/bench/internal/client"
+	"example.com/ttrpc-starter/bench/internal/endpoint"
+)
+
+// Dial returns what connects to e with these options over one connection of HTTP/2.
+func Dial(options ...connect.ClientOption) client.Dial {
+	return func(_ context.Context, e endpoint.Endpoint) (client.Conn, error) {
+		transport := &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return e.DialPlain(ctx) },
+			Protocols:   new(http.Protocols),
+			HTTP2:       &http.HTTP2Config{StrictMaxConcurrentRequests: true}, // or it would open further connections
+		}
+		url := "http://localhost"
+		if e.Certs == "" {
+			transport.Protocols.SetUnencryptedHTTP2(true)
+		} else {
+			config, err := e.Client()
+			if err != nil {
+				return nil, err
+			}
+			url, transport.TLSClientConfig = "https://localhost", config
+			transport.Protocols.SetHTTP2(true)
+		}
+		return &caller{transport, benchv1connect.NewBenchClient(&http.Client{Transport: transport}, url, options...)}, nil
+	}
+}
+
+type caller struct {
+	transport *http.Transport
+	bench     benchv1connect.BenchClient
+}
+
+func (c *caller) Echo(ctx context.Context, id uint64, payload []byte) (uint64, []byte, error) {
+	resp, err := c.bench.Echo(ctx, connect.NewRequest(&benchv1.EchoRequest{Id: id, Payload: payload}))
+	if err != nil {
+		return 0, nil, err
+	}
+	return resp.Msg.GetId(), resp.Msg.GetPayload(), nil
+}
+
+func (c *caller) Stream(ctx context.Context) (client.Stream, error) {
+	return stream{c.bench.Stream(ctx)}, nil
+}
+
+func (c *caller) Hold(ctx context.Context) error {
+	_, err := c.bench.Hold(ctx, connect.NewRequest(&benchv1.HoldRequest{}))
+	return err
+}
+
+func (c *caller) Close() error {
+	c.transport.CloseIdleConnections()
+	return nil
+}
+
+type stream struct {
+	bidi *connect.BidiStreamForClient[benchv1.StreamRequest, benchv1.StreamResponse]
+}
+
+func (s stream) Send(id uint64, payload []byte) error {
+	return s.bidi.Send(&benchv1.StreamRequest{Id: id, Payload: payload})
+}
+
+func (s stream) Recv() (uint64, []byte, error) {
+	resp, err := s.bidi.Receive()
+	return resp.GetId(), resp.GetPayload(), err
+}
+
+func (s stream) CloseSend() error { return s.bidi.CloseRequest() }

@@ -1,0 +1,34 @@
+// Ours-server is a ttrpc server behind the starter's internal/transport, as the starter's own server is, and without its
+// interceptors, as the other contenders have none.
+package main
+
+import (
+	"context"
+
+	"example.com/ttrpc-starter/bench/contender/ttrpc/service"
+	"example.com/ttrpc-starter/bench/internal/server"
+	"example.com/ttrpc-starter/internal/transport"
+)
+
+func main() { server.Main(serve) }
+
+func serve(ctx context.Context, o server.Options, h *server.Handler, ready func(string)) error {
+	s, err := service.New(h)
+	if err != nil {
+		return err
+	}
+	options := transport.ServerOptions{Address: o.Address, MaxCalls: o.MaxCalls}
+	network, _ := o.Split()
+	switch {
+	case o.Certs != "":
+		options.TLS = transport.TLSFiles{Cert: o.File("server.pem"), Key: o.File("server-key.pem"), CA: o.File("ca.pem")}
+	case network == "tcp":
+		options.Insecure = true
+	}
+	l, err := transport.Listen(ctx, options)
+	if err != nil {
+		return err
+	}
+	ready(l.String())
+	return transport.Serve(ctx, s, l)
+}

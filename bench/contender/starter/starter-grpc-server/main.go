@@ -1,0 +1,206 @@
+// Starter-grpc-server is what the starter's server would be with grpc-go: the same methods, flags, logs, checks of who
+// connects, mutual TLS, limits and drain, by the means that grpc-go has. What it lacks (limits per user, the judgement of
+// frames, certificates that are read again) makes it smaller, not larger.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	examplev1 "example.com/ttrpc-starter/bench/gen/grpc/example/v1"
+	"example.com/ttrpc-starter/internal/cli"
+)
+
+func main() { cli.Main("starter-grpc-server", run) }
+
+type options struct {
+	address            string
+	uids, gids         ids
+	cert, key, ca      string
+	insecure           bool
+	maxCalls, maxConns uint
+	ioTimeout          time.Duration
+	shutdownTimeout    time.Duration
+	callTimeout        time.Duration
+}
+
+func (o *options) register(flags *flag.FlagSet) {
+	flags.StringVar(&o.address, "address", "", "`address` to listen at: unix://PATH or tcp://HOST:PORT")
+	flags.Var(&o.uids, "allow-uid", "`user` that may connect, besides root and your own; repeatable")
+	flags.Var(&o.gids, "allow-gid", "`group` whose members' processes may connect; repeatable")
+	flags.StringVar(&o.cert, "tls-cert", "", "PEM `file` with this side's certificate, for tcp://")
+	flags.StringVar(&o.key, "tls-key", "", "PEM `file` with the certificate's private key")
+	flags.StringVar(&o.ca, "tls-ca", "", "PEM `file` with the certificates that the other side's must go back to")
+	flags.BoolVar(&o.insecure, "insecure", false, "allow tcp:// without TLS")
+	flags.UintVar(&o.maxCalls, "max-calls", 256, "`number` of calls of one connection that run at once")
+	flags.UintVar(&o.maxConns, "max-connections", 16384, "`number` of connections in all")
+	flags.DurationVar(&o.ioTimeout, "io-timeout", 30*time.Second, "`duration` that a peer may be silent when asked")
+	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second, "`duration` that open calls may go on after SIGTERM")
+	flags.DurationVar(&o.callTimeout, "call-timeout", 0, "`duration` that a call without a deadline may take; 0 is no limit")
+}
+
+func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
+	flags := cli.NewFlagSet("starter-grpc-server", "Serves the Example service over gRPC until SIGINT or SIGTERM.")
+	var o options
+	o.register(flags)
+	var format cli.LogFormat
+	format.Register(flags)
+	if err := cli.Parse(flags, args, stdout, stderr); err != nil {
+		return err
+	}
+	log := format.Logger(stderr)
+	network, address, ok := strings.Cut(o.address, "://")
+	if !ok || network != "unix" && network != "tcp" {
+		return cli.Usagef("address %q: want unix://PATH or tcp://HOST:PORT", o.address)
+	}
+	creds, err := o.credentials(network)
+	if err != nil {
+		return err
+	}
+	l, err := listen(ctx, network, address)
+	if err != nil {
+		return fmt.Errorf("listen at %s: %w", o.address, err)
+	}
+	i := &interceptor{log: log, timeout: o.callTimeout}
+	server := grpc.NewServer(
+		grpc.Creds(creds),
+		grpc.MaxConcurrentStreams(uint32(o.maxCalls)),
+		grpc.ConnectionTimeout(o.ioTimeout),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Timeout: o.ioTimeout}),
+		grpc.UnaryInterceptor(i.unary),
+		grpc.StreamInterceptor(i.stream),
+	)
+	examplev1.RegisterExampleServer(server, &example{log: log})
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		timer := time.AfterFunc(o.shutdownTimeout, server.Stop)
+		defer timer.Stop()
+		server.GracefulStop()
+	})
+	log.Info("server start", "address", o.address)
+	if err := server.Serve(&limitListener{Listener: l, max: int64(o.maxConns), log: log}); err != nil {
+		return err
+	}
+	if !stop() {
+		<-stopped
+	}
+	log.Info("server stop")
+	return nil
+}
+
+// listen lets nobody else connect before the peer's credentials are asked for.
+func listen(ctx context.Context, network, address string) (net.Listener, error) {
+	if network == "unix" {
+		if err := os.MkdirAll(filepath.Dir(address), 0o700); err != nil {
+			return nil, err
+		}
+		if conn, err := net.Dial(network, address); err == nil {
+			_ = conn.Close()
+			return nil, errors.New("address in use by another server")
+		} else if errors.Is(err, syscall.ECONNREFUSED) {
+			_ = os.Remove(address)
+		}
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, network, address)
+	if err == nil && network == "unix" {
+		err = os.Chmod(address, 0o600)
+	}
+	return l, err
+}
+
+func (o *options) credentials(network string) (credentials.TransportCredentials, error) {
+	switch {
+	case network == "unix":
+		return &peerCredentials{insecure.NewCredentials(), o.uids, o.gids}, nil
+	case o.insecure:
+		return insecure.NewCredentials(), nil
+	}
+	pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+	if err != nil {
+		return nil, fmt.Errorf("load -tls-cert and -tls-key: %w", err)
+	}
+	pem, err := os.ReadFile(o.ca)
+	if err != nil {
+		return nil, fmt.Errorf("load -tls-ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("load -tls-ca %s: no certificate in it", o.ca)
+	}
+	return credentials.NewTLS(&tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{pair},
+		ClientCAs:    pool,
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+	}), nil
+}
+
+// example is as the starter's is.
+type example struct {
+	examplev1.UnimplementedExampleServer
+	log *slog.Logger
+}
+
+func (e *example) Method1(ctx context.Context, req *examplev1.Method1Request) (*examplev1.Method1Response, error) {
+	e.log.InfoContext(ctx, "method1 call")
+	return &examplev1.Method1Response{Foo: req.GetFoo(), Bar: req.GetBar()}, nil
+}
+
+func (e *example) Split(req *examplev1.SplitRequest, stream examplev1.Example_SplitServer) error {
+	e.log.InfoContext(stream.Context(), "split call")
+	for word := range strings.FieldsSeq(req.GetText()) {
+		if err := stream.Send(&examplev1.SplitResponse{Word: word}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *example) Join(stream examplev1.Example_JoinServer) error {
+	e.log.InfoContext(stream.Context(), "join call")
+	var words []string
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return stream.SendAndClose(&examplev1.JoinResponse{Text: strings.Join(words, " ")})
+		}
+		if err != nil {
+			return err
+		}
+		words = append(words, req.GetWord())
+	}
+}
+
+func (e *example) Echo(stream examplev1.Example_EchoServer) error {
+	e.log.InfoContext(stream.Context(), "echo call")
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&examplev1.EchoResponse{Message: req.GetMessage()}); err != nil {
+			return err
+		}
+	}
+}

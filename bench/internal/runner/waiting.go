@@ -1,0 +1,174 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"example.com/ttrpc-starter/bench/internal/control"
+	"example.com/ttrpc-starter/bench/result"
+)
+
+// For how long nothing may change before it is taken to have settled, and how often that is looked at.
+const (
+	settled = time.Second
+	glance  = 25 * time.Millisecond
+)
+
+// settle returns the answer to a command once what it counts has reached n, or has not grown for a while.
+func (p *pair) settle(ctx context.Context, do string, n int, count func(control.Answer) int) (control.Answer, error) {
+	last, since := -1, time.Now()
+	for {
+		a, err := p.server.ask(ctx, control.Command{Do: do})
+		if err != nil {
+			return a, err
+		}
+		switch got := count(a); {
+		case got == n:
+			return a, nil
+		case got != last:
+			last, since = got, time.Now()
+		case time.Since(since) > settled:
+			return a, nil
+		}
+		select {
+		case <-time.After(glance):
+		case <-ctx.Done():
+			return a, context.Cause(ctx)
+		}
+	}
+}
+
+// level is how much a server has of all things while nothing happens.
+type level struct {
+	rss, heap  int64
+	goroutines int
+}
+
+func (p *pair) level(ctx context.Context) (level, error) {
+	a, err := p.settle(ctx, control.Memory, -1, func(a control.Answer) int { return a.Goroutines })
+	rss, _ := p.server.memory()
+	return level{rss, a.Heap, a.Goroutines}, err
+}
+
+func (r *runner) planIdle() []step {
+	var steps []step
+	if len(r.Suite.Idle) == 0 {
+		return nil
+	}
+	for _, c := range r.turns(both) {
+		steps = append(steps, step{"idle connections: " + c.Name, func(ctx context.Context) {
+			rows, err := r.idle(ctx, c)
+			if err != nil {
+				for _, n := range r.Suite.Idle[len(rows):] {
+					rows = append(rows, result.Connections{Contender: c.Name, Connections: n, Error: err.Error()})
+				}
+			}
+			if ctx.Err() == nil {
+				r.run.Idle = append(r.run.Idle, rows...)
+			}
+		}})
+	}
+	return steps
+}
+
+func (r *runner) idle(ctx context.Context, c Contender) (rows []result.Connections, err error) {
+	ctx, cancel := r.within(ctx, 0)
+	defer cancel()
+	p, base, err := r.startIdle(ctx, c, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer p.stop()
+	for _, n := range r.Suite.Idle {
+		if _, err := p.call(ctx, control.Command{Do: control.Open, Count: n}); err != nil {
+			return rows, err
+		}
+		now, err := p.level(ctx)
+		if err != nil {
+			return rows, err
+		}
+		rows = append(rows, result.Connections{
+			Contender: c.Name, Connections: n,
+			RSS: now.rss - base.rss, Heap: now.heap - base.heap, Goroutines: now.goroutines - base.goroutines,
+		})
+	}
+	return rows, nil
+}
+
+// startIdle starts a pair, and returns what the server has once its first connection has come and gone.
+func (r *runner) startIdle(ctx context.Context, c Contender, maxCalls int) (*pair, level, error) {
+	p, err := r.startPair(ctx, c, "unix", maxCalls)
+	if err != nil {
+		return nil, level{}, err
+	}
+	if _, err = p.call(ctx, control.Command{Do: control.First}); err == nil {
+		var base level
+		if base, err = p.level(ctx); err == nil {
+			return p, base, nil
+		}
+	}
+	p.stop()
+	return nil, level{}, err
+}
+
+func (r *runner) planInFlight() []step {
+	var steps []step
+	n := r.Suite.InFlight
+	if n == 0 {
+		return nil
+	}
+	for _, c := range r.turns(both) {
+		limits := []int{0}
+		if c.Limited {
+			limits = append(limits, n)
+		}
+		for _, limit := range limits {
+			what := fmt.Sprintf("%d calls in flight: %s", n, c.Name)
+			if limit > 0 {
+				what += ", no limit"
+			}
+			steps = append(steps, step{what, func(ctx context.Context) {
+				row := result.InFlight{Contender: c.Name, Limit: limit, Calls: n}
+				if err := r.inFlight(ctx, c, &row); err != nil {
+					row = result.InFlight{Contender: c.Name, Limit: limit, Calls: n, Error: err.Error()}
+				}
+				if ctx.Err() == nil {
+					r.run.InFlight = append(r.run.InFlight, row)
+				}
+			}})
+		}
+	}
+	return steps
+}
+
+func (r *runner) inFlight(ctx context.Context, c Contender, row *result.InFlight) error {
+	ctx, cancel := r.within(ctx, 0)
+	defer cancel()
+	p, base, err := r.startIdle(ctx, c, row.Limit)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	if _, err := p.call(ctx, control.Command{Do: control.Hold, Count: row.Calls}); err != nil {
+		return err
+	}
+	held, err := p.settle(ctx, control.Held, row.Calls, func(a control.Answer) int { return a.Count })
+	if err != nil {
+		return err
+	}
+	row.Reached = held.Count
+	now, err := p.server.ask(ctx, control.Command{Do: control.Memory})
+	if err != nil {
+		return err
+	}
+	rss, _ := p.server.memory()
+	row.RSS, row.Goroutines = rss-base.rss, now.Goroutines-base.goroutines
+	begin := time.Now()
+	if _, err := p.server.ask(ctx, control.Command{Do: control.Release}); err != nil {
+		return err
+	}
+	finished, err := p.call(ctx, control.Command{Do: control.Finish})
+	row.Answered, row.Seconds = finished.Count, time.Since(begin).Seconds()
+	return err
+}
