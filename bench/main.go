@@ -97,7 +97,7 @@ func measure(ctx context.Context, o runner.Options, p *progress) (*result.Run, e
 	}
 	defer os.RemoveAll(dir)
 	p.start("building the contenders")
-	if o.Build, err = runner.Make(ctx, o.Module, dir); err != nil {
+	if o.Build, err = runner.Make(ctx, o.Module, dir, o.Contenders); err != nil {
 		return nil, err
 	}
 	o.Progress = p.step

@@ -102,13 +102,15 @@ type Usage struct {
 
 // Footprint is what a contender's server is before, and after, anything is asked of it.
 type Footprint struct {
-	Contender string  `json:"contender"`
-	Error     string  `json:"error,omitempty"`
-	Binary    int64   `json:"binary_bytes"`   // built with -trimpath and CGO_ENABLED=0
-	Stripped  int64   `json:"stripped_bytes"` // and with -ldflags='-s -w'
-	Packages  int     `json:"packages"`       // linked, standard library included
-	Modules   int     `json:"modules"`        // linked, its own and the standard library not counted
-	Starts    []Start `json:"starts"`         // one a round
+	Contender string `json:"contender"`
+	Error     string `json:"error,omitempty"`
+	// Binary and Stripped are built with -trimpath and CGO_ENABLED=0, the latter with -ldflags='-s -w', too, and that is
+	// what runs. All but those of server and grpc-server have the runner's commands and TLS linked in, whose size is raw's.
+	Binary   int64   `json:"binary_bytes"`
+	Stripped int64   `json:"stripped_bytes"`
+	Packages int     `json:"packages"` // linked, standard library included
+	Modules  int     `json:"modules"`  // linked, its own and the standard library not counted
+	Starts   []Start `json:"starts"`   // one a round
 }
 
 // Start is one cold start.
@@ -132,13 +134,15 @@ type Connections struct {
 
 // InFlight is what calls that wait in their handlers cost the server, all on one connection.
 type InFlight struct {
-	Contender  string  `json:"contender"`
-	Error      string  `json:"error,omitempty"`
-	Limit      int     `json:"limit"`   // of calls on one connection, as the server was told; 0 is its default
-	Calls      int     `json:"calls"`   // made at once
-	Reached    int     `json:"reached"` // the most that were in handlers at one time: a limit holds back the others
-	Answered   int     `json:"answered"`
-	Seconds    float64 `json:"seconds"`   // from the release of the handlers to the last answer
-	RSS        int64   `json:"rss_bytes"` // more than before
-	Goroutines int     `json:"goroutines"`
+	Contender string `json:"contender"`
+	Error     string `json:"error,omitempty"`
+	// Unsupported calls are those of a contender whose connections take one call at a time; Error says so.
+	Unsupported bool    `json:"unsupported,omitempty"`
+	Limit       int     `json:"limit"`   // of calls on one connection, as the server was told; 0 is its default
+	Calls       int     `json:"calls"`   // made at once
+	Reached     int     `json:"reached"` // the most that were in handlers at one time: a limit holds back the others
+	Answered    int     `json:"answered"`
+	Seconds     float64 `json:"seconds"`   // from the release of the handlers to the last answer
+	RSS         int64   `json:"rss_bytes"` // more than before
+	Goroutines  int     `json:"goroutines"`
 }

@@ -167,5 +167,5 @@ func (c *client) finish() (a control.Answer, err error) {
 
 // OneCall is why the contender cannot Hold, which is about many calls on one connection.
 func OneCall(contender string) error {
-	return fmt.Errorf("a connection of %s takes one call at a time (%w)", contender, errors.ErrUnsupported)
+	return fmt.Errorf("%w: a connection of %s takes one call at a time", errors.ErrUnsupported, contender)
 }

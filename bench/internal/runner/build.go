@@ -18,55 +18,71 @@ import (
 
 // Build is where the contenders' binaries are.
 type Build struct {
-	Dir   string
 	Certs string // directory with certificates
+
+	plain, stripped string // directories
 }
 
 // starter is the one server that is not the benchmark's own.
 const starter = "server"
 
-// Plain returns the path of a binary as it is run. An absolute path is one already.
-func (b *Build) Plain(name string) string { return b.path("plain", name) }
+// Path returns the path of a binary as it runs, which is without symbols. An absolute path is one already.
+func (b *Build) Path(name string) string { return in(b.stripped, name) }
 
-// Stripped returns the path of a server's binary without symbols.
-func (b *Build) Stripped(name string) string { return b.path("stripped", name) }
-
-func (b *Build) path(kind, name string) string {
+func in(dir, name string) string {
 	if filepath.IsAbs(name) {
 		return name
 	}
 	if runtime.GOOS == "windows" {
 		name += ".exe"
 	}
-	return filepath.Join(b.Dir, kind, name)
+	return filepath.Join(dir, name)
 }
 
-// Make builds all contenders of the benchmark's module in the directory module, and makes certificates.
-func Make(ctx context.Context, module, dir string) (*Build, error) {
-	b := &Build{Dir: dir, Certs: filepath.Join(dir, "certs")}
+// Make builds the contenders of the benchmark's module in the directory module into dir, and makes certificates.
+func Make(ctx context.Context, module, dir string, contenders []Contender) (*Build, error) {
+	b := &Build{
+		Certs: filepath.Join(dir, "certs"), plain: filepath.Join(dir, "plain"), stripped: filepath.Join(dir, "stripped"),
+	}
 	root := filepath.Dir(module)
-	plain, stripped := filepath.Join(dir, "plain")+string(filepath.Separator), filepath.Join(dir, "stripped")+string(filepath.Separator)
+	var all, servers []string // packages
+	for _, c := range contenders {
+		for _, name := range []string{c.Server, c.Client} {
+			found, err := filepath.Glob(filepath.Join(module, "contender", "*", name))
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, found...)
+			if c.Own && name == c.Server {
+				servers = append(servers, found...)
+			}
+		}
+	}
 	for _, c := range []struct {
-		dir  string
-		args []string
+		dir, into string
+		packages  []string
+		flags     []string
 	}{
-		{module, []string{"build", "-o", plain, "./contender/..."}},
-		{root, []string{"build", "-o", plain, "./" + starter, "./internal/dev/certs"}},
-		{module, []string{"build", "-ldflags=-s -w", "-o", stripped, "./contender/..."}},
-		{root, []string{"build", "-ldflags=-s -w", "-o", stripped, "./" + starter}},
+		{module, b.stripped, all, strip},
+		{root, b.stripped, []string{"./" + starter}, strip},
+		{module, b.plain, servers, nil},
+		{root, b.plain, []string{"./" + starter, "./internal/dev/certs"}, nil},
 	} {
-		if _, err := goCommand(ctx, c.dir, c.args...); err != nil {
+		if len(c.packages) == 0 {
+			continue
+		}
+		args := slices.Concat([]string{"build", "-o", c.into + string(filepath.Separator)}, c.flags, c.packages)
+		if _, err := goCommand(ctx, c.dir, args...); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := os.Stat(b.Certs); err == nil {
-		return b, nil
-	}
-	if out, err := exec.CommandContext(ctx, b.Plain("certs"), b.Certs).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, in(b.plain, "certs"), b.Certs).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("make certificates: %w\n%s", err, out)
 	}
 	return b, nil
 }
+
+var strip = []string{"-ldflags=-s -w"}
 
 // goCommand runs the go command in a way that makes the same binaries everywhere.
 func goCommand(ctx context.Context, dir string, args ...string) (string, error) {
@@ -83,14 +99,14 @@ func goCommand(ctx context.Context, dir string, args ...string) (string, error) 
 
 // size fills in what is known of a server without running it.
 func (b *Build) size(ctx context.Context, module string, server string, f *result.Footprint) error {
-	for path, size := range map[string]*int64{b.Plain(server): &f.Binary, b.Stripped(server): &f.Stripped} {
+	for path, size := range map[string]*int64{in(b.plain, server): &f.Binary, in(b.stripped, server): &f.Stripped} {
 		info, err := os.Stat(path)
 		if err != nil {
 			return err
 		}
 		*size = info.Size()
 	}
-	info, err := buildinfo.ReadFile(b.Plain(server))
+	info, err := buildinfo.ReadFile(b.Path(server))
 	if err != nil {
 		return err
 	}
@@ -120,7 +136,7 @@ func (b *Build) modules(contenders []Contender) ([]result.Module, error) {
 	versions := map[result.Module]bool{}
 	for _, c := range contenders {
 		for _, name := range []string{c.Server, c.Client} {
-			info, err := buildinfo.ReadFile(b.Plain(name))
+			info, err := buildinfo.ReadFile(b.Path(name))
 			if err != nil {
 				return nil, err
 			}

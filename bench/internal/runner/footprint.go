@@ -65,7 +65,7 @@ func (r *runner) coldStart(ctx context.Context, c Contender, f *result.Footprint
 }
 
 func (r *runner) firstReply(ctx context.Context, c Contender, p *rested) (err error) {
-	if p.client, err = start("the client", r.Build.Plain(c.Client), p.flags.Args()...); err != nil {
+	if p.client, err = start("the client", r.Build.Path(c.Client), p.flags.Args()...); err != nil {
 		return err
 	}
 	// It answers when it is up, which must not count for the server.
@@ -77,7 +77,7 @@ func (r *runner) firstReply(ctx context.Context, c Contender, p *rested) (err er
 		args = []string{"-address", p.flags.Endpoint.Address}
 	}
 	begin := time.Now()
-	if p.server, err = start("the server", r.Build.Plain(c.Server), args...); err != nil {
+	if p.server, err = start("the server", r.Build.Path(c.Server), args...); err != nil {
 		return err
 	}
 	if _, err := p.call(ctx, control.Command{Do: control.First}); err != nil {

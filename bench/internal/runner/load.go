@@ -2,7 +2,6 @@ package runner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"example.com/ttrpc-starter/bench/internal/control"
@@ -51,8 +50,7 @@ func (r *runner) load(ctx context.Context, l Load, c Contender) result.Round {
 	defer cancel()
 	round, err := r.window(ctx, l, c)
 	if err != nil {
-		var unsupported *unsupportedError
-		return result.Round{Error: err.Error(), Unsupported: errors.As(err, &unsupported)}
+		return result.Round{Error: err.Error(), Unsupported: isUnsupported(err)}
 	}
 	return round
 }

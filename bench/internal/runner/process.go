@@ -122,6 +122,11 @@ type unsupportedError struct{ text string }
 
 func (e *unsupportedError) Error() string { return e.text }
 
+func isUnsupported(err error) bool {
+	var unsupported *unsupportedError
+	return errors.As(err, &unsupported)
+}
+
 // tail keeps the end of what is written to it.
 type tail struct {
 	mu  sync.Mutex
@@ -162,10 +167,10 @@ func (r *runner) startPair(ctx context.Context, c Contender, transport string, m
 			p.stop()
 		}
 	}()
-	if p.server, err = start("the server", r.Build.Plain(c.Server), p.flags.Args()...); err != nil {
+	if p.server, err = start("the server", r.Build.Path(c.Server), p.flags.Args()...); err != nil {
 		return nil, err
 	}
-	if p.client, err = start("the client", r.Build.Plain(c.Client), p.flags.Args()...); err != nil {
+	if p.client, err = start("the client", r.Build.Path(c.Client), p.flags.Args()...); err != nil {
 		return nil, err
 	}
 	ready, err := p.server.answer(ctx)
@@ -214,8 +219,7 @@ func (p *pair) call(ctx context.Context, c control.Command) (control.Answer, err
 		}
 	}()
 	a, err := p.client.ask(ctx, c)
-	var unsupported *unsupportedError
-	if err != nil && !errors.As(err, &unsupported) {
+	if err != nil && !isUnsupported(err) {
 		select {
 		case <-p.server.ended:
 			return a, p.server.end()

@@ -12,8 +12,11 @@ type Contender struct {
 	Server, Client string // binaries
 	Own            bool   // the server is not also another one's, so its footprint is measured
 	Loads          bool   // it serves the benchmark's service, and not the starter's
-	Limited        bool   // only so many calls of a connection run at once unless the server is told otherwise
+	Limits         []int  // of calls on one connection with which calls in flight are measured; 0 is its default
 }
+
+// unlimited is as many calls as are made.
+const unlimited = -1
 
 // Floor is the heap floor of the contenders that have one.
 const Floor = 64 << 20
@@ -29,21 +32,21 @@ func Contenders() []Contender {
 	contender := func(name, title, about string) Contender {
 		return Contender{
 			Contender: result.Contender{Name: name, Title: title, About: about},
-			Server:    name + "-server", Client: name + "-client", Own: true, Loads: true,
+			Server:    name + "-server", Client: name + "-client", Own: true, Loads: true, Limits: []int{0},
 		}
 	}
 	ttrpc := contender("ttrpc", "stock ttrpc",
 		"protoc-gen-go-ttrpc's code on ttrpc as it is, both ends on plain connections.")
 	ours := contender("ours", "ours",
 		"The same code behind internal/transport and internal/wire on both ends, limits and guard at their defaults, no interceptors.")
-	ours.Limited = true
+	ours.Limits = []int{0, unlimited}
 	control := ours
 	control.Name, control.Title, control.About = "control", "ours again", "Ours once more: how it differs from ours is noise."
-	control.ControlOf = "ours"
+	control.ControlOf, control.Limits = "ours", nil
 	grpc := contender("grpc", "grpc-go", "protoc-gen-go-grpc's code on grpc-go at its defaults.")
 	connect := contender("connect", "connect-go",
 		"protoc-gen-connect-go's code with the Connect protocol on net/http's HTTP/2, without TLS except over TLS.")
-	connect.Limited = true
+	connect.Limits = []int{unlimited} // beyond its limit, net/http's client stalls if it is held to one connection
 	connectGRPC := connect
 	connectGRPC.Name, connectGRPC.Title, connectGRPC.Client = "connect-grpc", "connect-go, gRPC protocol", "connect-grpc-client"
 	connectGRPC.About, connectGRPC.Own = "The same server; the client speaks gRPC.", false
@@ -97,11 +100,11 @@ var goals = []result.Case{
 // Quick measures the goals and a stream in less than two minutes.
 func Quick() Suite {
 	s := Suite{
-		Name: "quick", Starts: 3, Busy: 300 * time.Millisecond, Quiet: 2 * time.Second,
-		Idle: []int{1, 1000}, InFlight: 1000,
+		Name: "quick", Starts: 3, Busy: 200 * time.Millisecond, Quiet: time.Second,
+		Idle: []int{1000}, InFlight: 1000,
 	}
 	for _, c := range append(goals, result.Case{Transport: "unix", Kind: "stream", Payload: 0, Callers: 1}) {
-		s.Loads = append(s.Loads, Load{c, 3, 50 * time.Millisecond, 200 * time.Millisecond})
+		s.Loads = append(s.Loads, Load{c, 3, 40 * time.Millisecond, 150 * time.Millisecond})
 	}
 	return s
 }

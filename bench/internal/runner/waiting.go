@@ -11,7 +11,7 @@ import (
 
 // For how long nothing may change before it is taken to have settled, and how often that is looked at.
 const (
-	settled = time.Second
+	settled = 300 * time.Millisecond
 	glance  = 25 * time.Millisecond
 )
 
@@ -53,8 +53,12 @@ func (p *pair) level(ctx context.Context) (level, error) {
 
 func (r *runner) planIdle() []step {
 	var steps []step
-	if len(r.Suite.Idle) == 0 {
-		return nil
+	index := map[string]int{}
+	for _, c := range r.Contenders {
+		if both(c) {
+			index[c.Name] = len(r.run.Idle)
+			r.run.Idle = append(r.run.Idle, make([]result.Connections, len(r.Suite.Idle))...)
+		}
 	}
 	for _, c := range r.turns(both) {
 		steps = append(steps, step{"idle connections: " + c.Name, func(ctx context.Context) {
@@ -65,7 +69,7 @@ func (r *runner) planIdle() []step {
 				}
 			}
 			if ctx.Err() == nil {
-				r.run.Idle = append(r.run.Idle, rows...)
+				copy(r.run.Idle[index[c.Name]:], rows)
 			}
 		}})
 	}
@@ -115,26 +119,33 @@ func (r *runner) startIdle(ctx context.Context, c Contender, maxCalls int) (*pai
 func (r *runner) planInFlight() []step {
 	var steps []step
 	n := r.Suite.InFlight
-	if n == 0 {
-		return nil
+	type row struct {
+		contender string
+		limit     int
+	}
+	index := map[row]int{}
+	for _, c := range r.Contenders {
+		if !both(c) {
+			continue
+		}
+		for _, limit := range c.Limits {
+			index[row{c.Name, limit}] = len(r.run.InFlight)
+			r.run.InFlight = append(r.run.InFlight, result.InFlight{Contender: c.Name})
+		}
 	}
 	for _, c := range r.turns(both) {
-		limits := []int{0}
-		if c.Limited {
-			limits = append(limits, n)
-		}
-		for _, limit := range limits {
-			what := fmt.Sprintf("%d calls in flight: %s", n, c.Name)
-			if limit > 0 {
-				what += ", no limit"
+		for _, limit := range c.Limits {
+			i := index[row{c.Name, limit}]
+			if limit == unlimited {
+				limit = n
 			}
-			steps = append(steps, step{what, func(ctx context.Context) {
+			steps = append(steps, step{fmt.Sprintf("%d calls in flight: %s, limit %d", n, c.Name, limit), func(ctx context.Context) {
 				row := result.InFlight{Contender: c.Name, Limit: limit, Calls: n}
 				if err := r.inFlight(ctx, c, &row); err != nil {
-					row = result.InFlight{Contender: c.Name, Limit: limit, Calls: n, Error: err.Error()}
+					row = result.InFlight{Contender: c.Name, Limit: limit, Calls: n, Error: err.Error(), Unsupported: isUnsupported(err)}
 				}
 				if ctx.Err() == nil {
-					r.run.InFlight = append(r.run.InFlight, row)
+					r.run.InFlight[i] = row
 				}
 			}})
 		}

@@ -31,7 +31,7 @@ func (c *caller) Echo(_ context.Context, id uint64, payload []byte) (uint64, []b
 }
 
 func (c *caller) Stream(context.Context) (client.Stream, error) {
-	return nil, fmt.Errorf("net/rpc has no streams (%w)", errors.ErrUnsupported)
+	return nil, fmt.Errorf("%w: net/rpc has no streams", errors.ErrUnsupported)
 }
 
 func (c *caller) Hold(context.Context) error {
