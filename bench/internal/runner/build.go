@@ -18,16 +18,16 @@ import (
 
 // Build is where the contenders' binaries are.
 type Build struct {
+	Bin   string // directory of what runs: binaries without symbols
+	Plain string // directory of servers with symbols, and of what makes certificates
 	Certs string // directory with certificates
-
-	plain, stripped string // directories
 }
 
 // starter is the one server that is not the benchmark's own.
 const starter = "server"
 
 // Path returns the path of a binary as it runs, which is without symbols. An absolute path is one already.
-func (b *Build) Path(name string) string { return in(b.stripped, name) }
+func (b *Build) Path(name string) string { return in(b.Bin, name) }
 
 func in(dir, name string) string {
 	if filepath.IsAbs(name) {
@@ -41,11 +41,9 @@ func in(dir, name string) string {
 
 // Make builds the contenders of the benchmark's module in the directory module into dir, and makes certificates.
 func Make(ctx context.Context, module, dir string, contenders []Contender) (*Build, error) {
-	b := &Build{
-		Certs: filepath.Join(dir, "certs"), plain: filepath.Join(dir, "plain"), stripped: filepath.Join(dir, "stripped"),
-	}
+	b := &Build{Bin: filepath.Join(dir, "bin"), Plain: filepath.Join(dir, "plain"), Certs: filepath.Join(dir, "certs")}
 	root := filepath.Dir(module)
-	var all, servers []string // packages
+	var all, servers, starters []string // packages
 	for _, c := range contenders {
 		for _, name := range []string{c.Server, c.Client} {
 			found, err := filepath.Glob(filepath.Join(module, "contender", "*", name))
@@ -53,6 +51,9 @@ func Make(ctx context.Context, module, dir string, contenders []Contender) (*Bui
 				return nil, err
 			}
 			all = append(all, found...)
+			if name == starter {
+				starters = []string{"./" + starter}
+			}
 			if c.Own && name == c.Server {
 				servers = append(servers, found...)
 			}
@@ -63,10 +64,10 @@ func Make(ctx context.Context, module, dir string, contenders []Contender) (*Bui
 		packages  []string
 		flags     []string
 	}{
-		{module, b.stripped, all, strip},
-		{root, b.stripped, []string{"./" + starter}, strip},
-		{module, b.plain, servers, nil},
-		{root, b.plain, []string{"./" + starter, "./internal/dev/certs"}, nil},
+		{module, b.Bin, all, strip},
+		{root, b.Bin, starters, strip},
+		{module, b.Plain, servers, nil},
+		{root, b.Plain, append(starters, "./internal/dev/certs"), nil},
 	} {
 		if len(c.packages) == 0 {
 			continue
@@ -76,7 +77,7 @@ func Make(ctx context.Context, module, dir string, contenders []Contender) (*Bui
 			return nil, err
 		}
 	}
-	if out, err := exec.CommandContext(ctx, in(b.plain, "certs"), b.Certs).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, in(b.Plain, "certs"), b.Certs).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("make certificates: %w\n%s", err, out)
 	}
 	return b, nil
@@ -97,16 +98,16 @@ func goCommand(ctx context.Context, dir string, args ...string) (string, error) 
 	return out.String(), nil
 }
 
-// size fills in what is known of a server without running it.
-func (b *Build) size(ctx context.Context, module string, server string, f *result.Footprint) error {
-	for path, size := range map[string]*int64{in(b.plain, server): &f.Binary, in(b.stripped, server): &f.Stripped} {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		*size = info.Size()
+// measure fills in what is known of a server without running it.
+func (b *Build) measure(ctx context.Context, module string, server string, f *result.Footprint) error {
+	var err error
+	if f.Binary, err = size(in(b.Plain, server)); err != nil {
+		return err
 	}
-	info, err := buildinfo.ReadFile(b.Path(server))
+	if f.Stripped, err = size(in(b.Bin, server)); err != nil {
+		return err
+	}
+	info, err := buildinfo.ReadFile(in(b.Bin, server))
 	if err != nil {
 		return err
 	}
@@ -118,6 +119,14 @@ func (b *Build) size(ctx context.Context, module string, server string, f *resul
 	packages, err := goCommand(ctx, dir, "list", "-deps", pkg)
 	f.Packages = len(strings.Fields(packages))
 	return err
+}
+
+func size(file string) (int64, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
 }
 
 // foreign returns the modules that are linked and not our own, which are replaced by directories or the main one.

@@ -3,6 +3,8 @@ package runner
 import (
 	"context"
 	"fmt"
+	"io"
+	"strings"
 	"time"
 
 	"example.com/ttrpc-starter/bench/internal/control"
@@ -21,7 +23,7 @@ func (r *runner) planFootprints() []step {
 		r.run.Footprints = append(r.run.Footprints, result.Footprint{Contender: c.Name, Starts: []result.Start{}})
 		steps = append(steps, step{"size: " + c.Name, func(ctx context.Context) {
 			f := result.Footprint{Contender: c.Name, Starts: []result.Start{}}
-			if err := r.Build.size(ctx, r.Module, c.Server, &f); err != nil {
+			if err := r.Build.measure(ctx, r.Module, c.Server, &f); err != nil {
 				f.Error = err.Error()
 			}
 			if ctx.Err() == nil {
@@ -45,7 +47,6 @@ type rested struct {
 	*pair
 	footprint *result.Footprint
 	start     result.Start
-	loaded    bool
 }
 
 // coldStart starts a server while its client waits for it, puts a load on it and lets it rest. f takes an error; the
@@ -56,11 +57,14 @@ func (r *runner) coldStart(ctx context.Context, c Contender, f *result.Footprint
 	p, err := r.newPair(c, "unix", 0)
 	if err == nil {
 		resting := &rested{pair: p, footprint: f}
-		r.resting = append(r.resting, resting)
-		err = r.firstReply(bounded, c, resting)
+		if err = r.firstReply(bounded, c, resting); err == nil {
+			r.resting = append(r.resting, resting)
+			return
+		}
+		p.stop()
 	}
-	if err != nil && ctx.Err() == nil && f.Error == "" {
-		f.Error = err.Error()
+	if ctx.Err() == nil {
+		fail(f, err)
 	}
 }
 
@@ -80,6 +84,7 @@ func (r *runner) firstReply(ctx context.Context, c Contender, p *rested) (err er
 	if p.server, err = start("the server", r.Build.Path(c.Server), args...); err != nil {
 		return err
 	}
+	go func() { _, _ = io.Copy(io.Discard, p.server.stdout) }() // it may say that it is ready
 	if _, err := p.call(ctx, control.Command{Do: control.First}); err != nil {
 		return err
 	}
@@ -90,8 +95,14 @@ func (r *runner) firstReply(ctx context.Context, c Contender, p *rested) (err er
 		return err
 	}
 	p.client.stop()
-	p.loaded = true
 	return nil
+}
+
+// fail adds to why there are fewer starts than rounds.
+func fail(f *result.Footprint, err error) {
+	if !strings.Contains(f.Error, err.Error()) {
+		f.Error = strings.TrimPrefix(f.Error+"; "+err.Error(), "; ")
+	}
 }
 
 // rest looks at the memory of the servers that rest, after a while, and ends them.
@@ -103,7 +114,10 @@ func (r *runner) rest(ctx context.Context) {
 		return
 	}
 	for _, p := range r.resting {
-		if p.loaded {
+		select {
+		case <-p.server.ended:
+			fail(p.footprint, p.server.end())
+		default:
 			p.start.AfterRSS, p.start.AfterPSS = p.server.memory()
 			p.footprint.Starts = append(p.footprint.Starts, p.start)
 		}
