@@ -10,6 +10,9 @@ BUF_DIRS := $(patsubst %/,%,$(dir $(wildcard buf.gen.yaml */buf.gen.yaml)))
 # $(call in,DIRS,COMMAND) runs the command in each of the directories, and in the others even where it fails in one.
 in = @failed=0; for dir in $(1); do echo "+ cd $$dir && $(2)"; (cd $$dir && $(2)) || failed=1; done; exit $$failed
 
+# With these flags, the benchmark and the contenders that it builds share what is compiled.
+BENCH := CGO_ENABLED=0 go run -C bench -trimpath .
+
 # The commit that check-breaking compares with; empty is the remote's default branch, or else origin/main or main.
 BASE ?=
 
@@ -49,6 +52,19 @@ test-race: ## run all tests with the race detector, which needs a C compiler
 chaos: ## attack, stop and kill servers at length, with the race detector: FRAMES frames (a million), ROUNDS stops (50)
 	go test -race -count 1 -timeout 2h -v -run '^Test(Chaos|Stop|Kill)' ./internal/e2e \
 		-frames $(FRAMES) -rounds $(ROUNDS) -seed $(SEED)
+
+.PHONY: bench-quick
+bench-quick: ## measure what calls cost here and elsewhere, in two minutes, and print tables of it
+	@mkdir -p bin
+	@$(BENCH) -o '$(CURDIR)/bin/bench.json'
+
+.PHONY: bench
+bench: ## measure everything, in twenty minutes, and write docs/bench/
+	@$(BENCH) -suite full -o '$(CURDIR)/docs/bench/results.json' -report
+
+.PHONY: bench-compare
+bench-compare: ## say what changed between two results of the benchmark: OLD=... NEW=...
+	@$(BENCH) -compare '$(abspath $(OLD))' '$(abspath $(NEW))'
 
 .PHONY: generate
 generate: ## write gen/ from proto/

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -43,7 +44,9 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	if err := cli.Parse(flags, args, stdout, stderr); err != nil {
 		return err
 	}
-	if *older != "" {
+	compares := false
+	flags.Visit(func(f *flag.Flag) { compares = compares || f.Name == "compare" })
+	if compares {
 		return compare(*older, newer, stdout)
 	}
 	o := runner.Options{Seed: *seed, Timeout: timeout}
@@ -155,8 +158,8 @@ func cutNewer(args []string) (rest []string, newer string) {
 }
 
 func compare(older, newer string, stdout io.Writer) error {
-	if newer == "" {
-		return cli.Usagef("-compare wants two files: -compare %s NEW", older)
+	if older == "" || newer == "" {
+		return cli.Usagef("-compare wants two files: -compare OLD NEW")
 	}
 	before, err := read(older)
 	if err != nil {

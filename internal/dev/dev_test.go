@@ -224,6 +224,15 @@ func TestCheckGenerated(t *testing.T) {
 		{"broken proto", false, func(c copied) {
 			c.replace(proto, "service Example {", "service {")
 		}, []string{"example.proto:", "generate: exit status"}},
+		{"nested module", false, func(c copied) {
+			c.replace("bench/proto/bench/v1/bench.proto", "uint64 id = 1;", "uint64 id = 3;")
+		}, []string{
+			"bench/gen/ttrpc/bench/v1/bench.pb.go: changed", "bench/gen/grpc/bench/v1/bench.pb.go: changed",
+			"bench/gen/connect/bench/v1/bench.pb.go: changed", "bench/gen/drpc/bench/v1/bench.pb.go: changed",
+		}},
+		{"extra file in a nested module", false, func(c copied) {
+			c.write("bench/gen/notes.txt", "mine")
+		}, []string{"bench/gen/notes.txt: extra"}},
 		{"output outside gen", false, func(c copied) {
 			c.replace("buf.gen.yaml", "out: gen", "out: generated")
 		}, []string{"writes to generated"}},
