@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"example.com/ttrpc-starter/bench/internal/endpoint"
-	"example.com/ttrpc-starter/bench/internal/floor"
 	"example.com/ttrpc-starter/bench/result"
+	"example.com/ttrpc-starter/internal/heapfloor"
 )
 
 // Command is what a process is asked to do. Which fields count depends on Do.
@@ -59,15 +59,15 @@ type Answer struct {
 // Flags are those of every contender's process.
 type Flags struct {
 	Endpoint endpoint.Endpoint
-	MaxCalls int   // that a server runs at once on one connection; 0 is the contender's default
-	Floor    int64 // of the heap, in bytes; 0 is Go's default behaviour
+	MaxCalls int // that a server runs at once on one connection; 0 is the contender's default
+	Floor    heapfloor.Size
 }
 
 // Args returns the flags as the command line that Start reads.
 func (f Flags) Args() []string {
 	return []string{
 		"-address=" + f.Endpoint.Address, "-certs=" + f.Endpoint.Certs,
-		fmt.Sprintf("-max-calls=%d", f.MaxCalls), fmt.Sprintf("-heap-floor=%d", f.Floor),
+		fmt.Sprintf("-max-calls=%d", f.MaxCalls), "-heap-floor=" + f.Floor.String(),
 	}
 }
 
@@ -78,9 +78,12 @@ func Start() Flags {
 	flag.StringVar(&f.Endpoint.Address, "address", "", "`address` to listen at")
 	flag.StringVar(&f.Endpoint.Certs, "certs", "", "`directory` with certificates")
 	flag.IntVar(&f.MaxCalls, "max-calls", 0, "`number` of calls of one connection that run at once")
-	flag.Int64Var(&f.Floor, "heap-floor", 0, "`bytes` of heap below which nothing is collected")
+	flag.Var(&f.Floor, "heap-floor", "`size` up to which the heap may grow before it is collected")
 	flag.Parse()
-	floor.Set(f.Floor)
+	if _, err := heapfloor.Set(f.Floor); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	return f
 }
 

@@ -43,16 +43,13 @@ func loadAverage() float64 {
 
 // memory returns a process's resident and proportional set size, -1 for what the system does not tell.
 func (p *process) memory() (rss, pss int64) {
-	rss, pss = -1, -1
+	rss = -1
 	system, err := psutil.NewProcess(int32(p.cmd.Process.Pid))
 	if err != nil {
-		return rss, pss
+		return -1, -1
 	}
 	if info, err := system.MemoryInfo(); err == nil {
 		rss = int64(info.RSS)
 	}
-	if maps, err := system.MemoryMaps(true); err == nil && len(*maps) == 1 {
-		pss = int64((*maps)[0].Pss) << 10
-	}
-	return rss, pss
+	return rss, proportional(system)
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"example.com/ttrpc-starter/bench/internal/control"
+	"example.com/ttrpc-starter/internal/heapfloor"
 )
 
 // process is a contender's server or client.
@@ -187,7 +188,7 @@ func (r *runner) newPair(c Contender, transport string, maxCalls int) (*pair, er
 	if err != nil {
 		return nil, err
 	}
-	p := &pair{dir: dir, flags: control.Flags{MaxCalls: maxCalls, Floor: c.HeapFloor}}
+	p := &pair{dir: dir, flags: control.Flags{MaxCalls: maxCalls, Floor: heapfloor.Size(c.HeapFloor)}}
 	switch transport {
 	case "unix":
 		p.flags.Endpoint.Address = "unix://" + filepath.ToSlash(filepath.Join(dir, "s"))

@@ -26,6 +26,7 @@ import (
 
 	examplev1 "example.com/ttrpc-starter/bench/gen/grpc/example/v1"
 	"example.com/ttrpc-starter/internal/cli"
+	"example.com/ttrpc-starter/internal/heapfloor"
 )
 
 func main() { cli.Main("starter-grpc-server", run) }
@@ -39,6 +40,7 @@ type options struct {
 	ioTimeout          time.Duration
 	shutdownTimeout    time.Duration
 	callTimeout        time.Duration
+	floor              heapfloor.Size
 }
 
 func (o *options) register(flags *flag.FlagSet) {
@@ -53,6 +55,7 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.UintVar(&o.maxConns, "max-connections", 16384, "`number` of connections in all")
 	flags.DurationVar(&o.ioTimeout, "io-timeout", 30*time.Second, "`duration` that a peer may be silent when asked")
 	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second, "`duration` that open calls may go on after SIGTERM")
+	flags.Var(&o.floor, "heap-floor", "`size` up to which the heap may grow before it is collected; 0 is Go's default")
 	flags.DurationVar(&o.callTimeout, "call-timeout", 0, "`duration` that a call without a deadline may take; 0 is no limit")
 }
 
@@ -69,6 +72,11 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	network, address, ok := strings.Cut(o.address, "://")
 	if !ok || network != "unix" && network != "tcp" {
 		return cli.Usagef("address %q: want unix://PATH or tcp://HOST:PORT", o.address)
+	}
+	if restore, err := heapfloor.Set(o.floor); err != nil {
+		log.Warn("no heap floor", "error", err)
+	} else {
+		defer restore()
 	}
 	creds, err := o.credentials(network)
 	if err != nil {
