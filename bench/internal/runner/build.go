@@ -45,7 +45,7 @@ func Make(ctx context.Context, module, dir string, contenders []Contender) (*Bui
 	root := filepath.Dir(module)
 	var all, servers, starters []string // packages
 	for _, c := range contenders {
-		for _, name := range []string{c.Server, c.Client} {
+		for _, name := range []string{c.source(), c.Client} {
 			found, err := filepath.Glob(filepath.Join(module, "contender", "*", name))
 			if err != nil {
 				return nil, err
@@ -54,7 +54,7 @@ func Make(ctx context.Context, module, dir string, contenders []Contender) (*Bui
 			if name == starter {
 				starters = []string{"./" + starter}
 			}
-			if c.Own && name == c.Server {
+			if c.Own && name == c.source() {
 				servers = append(servers, found...)
 			}
 		}
@@ -77,10 +77,36 @@ func Make(ctx context.Context, module, dir string, contenders []Contender) (*Bui
 			return nil, err
 		}
 	}
+	for _, c := range contenders {
+		if c.source() == c.Server {
+			continue
+		}
+		for _, dir := range []string{b.Bin, b.Plain} {
+			if err := copyFile(in(dir, c.source()), in(dir, c.Server)); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if out, err := exec.CommandContext(ctx, in(b.Plain, "certs"), b.Certs).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("make certificates: %w\n%s", err, out)
 	}
 	return b, nil
+}
+
+// source returns the name of the server that is built, which a control's is a copy of.
+func (c *Contender) source() string {
+	if c.ControlOf != "" {
+		return c.ControlOf + "-server"
+	}
+	return c.Server
+}
+
+func copyFile(from, to string) error {
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, content, 0o755)
 }
 
 var strip = []string{"-ldflags=-s -w"}

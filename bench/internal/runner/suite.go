@@ -43,6 +43,7 @@ func Contenders() []Contender {
 	control := ours
 	control.Name, control.Title, control.About = "control", "ours again", "Ours once more: how it differs from ours is noise."
 	control.ControlOf, control.Limits = "ours", nil
+	control.Server = "control-server" // a copy, because processes of one file share memory
 	grpc := contender("grpc", "grpc-go", "protoc-gen-go-grpc's code on grpc-go at its defaults.")
 	connect := contender("connect", "connect-go",
 		"protoc-gen-connect-go's code with the Connect protocol on net/http's HTTP/2, without TLS except over TLS.")
@@ -112,7 +113,7 @@ func Quick() Suite {
 // Full measures everything in less than twenty minutes.
 func Full() Suite {
 	s := Suite{
-		Name: "full", Starts: 5, Busy: time.Second, Quiet: 10 * time.Second,
+		Name: "full", Starts: 3, Busy: time.Second, Quiet: 10 * time.Second,
 		Idle: []int{1, 1000, 10000}, InFlight: 10000,
 	}
 	isGoal := map[result.Case]bool{}
@@ -123,9 +124,9 @@ func Full() Suite {
 		for _, n := range callers {
 			c := result.Case{Transport: transport, Kind: kind, Payload: payload, Callers: n}
 			if isGoal[c] {
-				s.Loads = append(s.Loads, Load{c, 9, 150 * time.Millisecond, 600 * time.Millisecond})
+				s.Loads = append(s.Loads, Load{c, 7, 150 * time.Millisecond, 500 * time.Millisecond})
 			} else {
-				s.Loads = append(s.Loads, Load{c, 3, 100 * time.Millisecond, 300 * time.Millisecond})
+				s.Loads = append(s.Loads, Load{c, 3, 80 * time.Millisecond, 250 * time.Millisecond})
 			}
 		}
 	}
