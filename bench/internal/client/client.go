@@ -151,7 +151,12 @@ func (c *client) hold(ctx context.Context, e endpoint.Endpoint, n int) error {
 	for range n {
 		go func() { c.held <- c.conns[0].Hold(ctx) }()
 	}
-	return nil
+	select {
+	case err := <-c.held: // nothing has been released: the contender cannot do it
+		return err
+	case <-time.After(50 * time.Millisecond):
+		return nil
+	}
 }
 
 func (c *client) finish() (a control.Answer, err error) {

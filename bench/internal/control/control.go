@@ -40,7 +40,7 @@ const (
 	First   = "first"   // connect to Endpoint as soon as it is there, make one call and close
 	Load    = "load"    // connect to Endpoint unless connected and put Case on it for Time; Answer.Round
 	Open    = "open"    // have Count connections to Endpoint, with a call on each
-	Hold    = "hold"    // start Count Hold calls on one connection to Endpoint; answers at once
+	Hold    = "hold"    // start Count Hold calls on one connection to Endpoint; answers soon
 	Finish  = "finish"  // wait for the Hold calls' end; Answer.Count of those that succeeded
 )
 

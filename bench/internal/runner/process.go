@@ -112,7 +112,7 @@ func (p *process) fate(err error) error {
 }
 
 // grace is how long after a failure its cause, the end of a process, may show.
-const grace = time.Second
+const grace = 2 * time.Second
 
 func (p *process) end() error {
 	return fmt.Errorf("%s ended (%v): %s", p.what, p.cmd.ProcessState, strings.TrimSpace(p.stderr.String()))

@@ -284,8 +284,8 @@ func TestFailures(t *testing.T) {
 		{"kill", "the server ended (signal: killed)", 0},
 		{"hang up", "the client: ", 0},
 		{"wrong answer", "the answer is to message", 0},
-		{"mute", "the client: no answer within", 200 * time.Millisecond},
-		{"never ready", "the server: no answer within", 200 * time.Millisecond},
+		{"mute", "no answer within", time.Second},
+		{"never ready", "the server: no answer within", time.Second},
 	} {
 		t.Run(c.fault, func(t *testing.T) {
 			t.Setenv(faultEnv, c.fault)
@@ -355,7 +355,7 @@ func TestInterrupt(t *testing.T) {
 	run := measure(t, ctx, suite, []runner.Contender{contender(t, "raw")}, func(o *runner.Options) {
 		o.Progress = func(done, _ int, _ string) {
 			if done == steps {
-				time.AfterFunc(time.Millisecond, cancel) // in the midst of the next one
+				cancel() // so the next one fails
 			}
 		}
 	})

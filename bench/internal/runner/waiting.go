@@ -9,14 +9,16 @@ import (
 	"example.com/ttrpc-starter/bench/result"
 )
 
-// For how long nothing may change before it is taken to have settled, and how often that is looked at.
+// For how long nothing may change before it is taken to have settled, and how often that is looked at. Calls that do not
+// come may only be late.
 const (
-	settled = 300 * time.Millisecond
-	glance  = 25 * time.Millisecond
+	settled      = 300 * time.Millisecond
+	callsSettled = 2 * time.Second
+	glance       = 25 * time.Millisecond
 )
 
-// settle returns the answer to a command once what it counts has reached n, or has not grown for a while.
-func (p *pair) settle(ctx context.Context, do string, n int, count func(control.Answer) int) (control.Answer, error) {
+// settle returns the answer to a command once what it counts has reached n, or has stood still for that long.
+func (p *pair) settle(ctx context.Context, do string, still time.Duration, n int, count func(control.Answer) int) (control.Answer, error) {
 	last, since := -1, time.Now()
 	for {
 		a, err := p.server.ask(ctx, control.Command{Do: do})
@@ -28,7 +30,7 @@ func (p *pair) settle(ctx context.Context, do string, n int, count func(control.
 			return a, nil
 		case got != last:
 			last, since = got, time.Now()
-		case time.Since(since) > settled:
+		case time.Since(since) > still:
 			return a, nil
 		}
 		select {
@@ -46,7 +48,7 @@ type level struct {
 }
 
 func (p *pair) level(ctx context.Context) (level, error) {
-	a, err := p.settle(ctx, control.Memory, -1, func(a control.Answer) int { return a.Goroutines })
+	a, err := p.settle(ctx, control.Memory, settled, -1, func(a control.Answer) int { return a.Goroutines })
 	rss, _ := p.server.memory()
 	return level{rss, a.Heap, a.Goroutines}, err
 }
@@ -164,7 +166,7 @@ func (r *runner) inFlight(ctx context.Context, c Contender, row *result.InFlight
 	if _, err := p.call(ctx, control.Command{Do: control.Hold, Count: row.Calls}); err != nil {
 		return err
 	}
-	held, err := p.settle(ctx, control.Held, row.Calls, func(a control.Answer) int { return a.Count })
+	held, err := p.settle(ctx, control.Held, callsSettled, row.Calls, func(a control.Answer) int { return a.Count })
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,10 @@ package caller
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
+	"sync"
 
 	"connectrpc.com/connect"
 
@@ -17,8 +19,9 @@ import (
 // Dial returns what connects to e with these options over one connection of HTTP/2.
 func Dial(options ...connect.ClientOption) client.Dial {
 	return func(_ context.Context, e endpoint.Endpoint) (client.Conn, error) {
+		c := &caller{endpoint: e}
 		transport := &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return e.DialPlain(ctx) },
+			DialContext: c.dial,
 			Protocols:   new(http.Protocols),
 			HTTP2:       &http.HTTP2Config{StrictMaxConcurrentRequests: true}, // or it would open further connections
 		}
@@ -33,13 +36,27 @@ func Dial(options ...connect.ClientOption) client.Dial {
 			url, transport.TLSClientConfig = "https://localhost", config
 			transport.Protocols.SetHTTP2(true)
 		}
-		return &caller{transport, benchv1connect.NewBenchClient(&http.Client{Transport: transport}, url, options...)}, nil
+		c.bench = benchv1connect.NewBenchClient(&http.Client{Transport: transport}, url, options...)
+		return c, nil
 	}
 }
 
 type caller struct {
-	transport *http.Transport
-	bench     benchv1connect.BenchClient
+	endpoint endpoint.Endpoint
+	bench    benchv1connect.BenchClient
+	mu       sync.Mutex
+	conns    []net.Conn
+}
+
+func (c *caller) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	conn, err := c.endpoint.DialPlain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conns = append(c.conns, conn)
+	return conn, nil
 }
 
 func (c *caller) Echo(ctx context.Context, id uint64, payload []byte) (uint64, []byte, error) {
@@ -59,9 +76,15 @@ func (c *caller) Hold(ctx context.Context) error {
 	return err
 }
 
+// Close closes what is open: net/http closes only what it takes for idle.
 func (c *caller) Close() error {
-	c.transport.CloseIdleConnections()
-	return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, conn := range c.conns {
+		errs = append(errs, conn.Close())
+	}
+	return errors.Join(errs...)
 }
 
 type stream struct {

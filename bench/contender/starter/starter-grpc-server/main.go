@@ -1,6 +1,6 @@
 // Starter-grpc-server is what the starter's server would be with grpc-go: the same methods, flags, logs, checks of who
-// connects, mutual TLS, limits and drain, by the means that grpc-go has. What it lacks (limits per user, the judgement of
-// frames, certificates that are read again) makes it smaller, not larger.
+// connects, mutual TLS, limits, reflection, heap floor and drain, by the means that grpc-go has. What it lacks (limits per
+// user, the judgement of frames, certificates that are read again) makes it smaller, not larger.
 package main
 
 import (
@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
 
 	examplev1 "example.com/ttrpc-starter/bench/gen/grpc/example/v1"
 	"example.com/ttrpc-starter/internal/cli"
@@ -40,6 +41,7 @@ type options struct {
 	ioTimeout          time.Duration
 	shutdownTimeout    time.Duration
 	callTimeout        time.Duration
+	reflection         cli.OptionalBool
 	floor              heapfloor.Size
 }
 
@@ -55,6 +57,7 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.UintVar(&o.maxConns, "max-connections", 16384, "`number` of connections in all")
 	flags.DurationVar(&o.ioTimeout, "io-timeout", 30*time.Second, "`duration` that a peer may be silent when asked")
 	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second, "`duration` that open calls may go on after SIGTERM")
+	flags.Var(&o.reflection, "reflection", "tell callers the services and messages there are (default true for unix sockets, false for TCP)")
 	flags.Var(&o.floor, "heap-floor", "`size` up to which the heap may grow before it is collected; 0 is Go's default")
 	flags.DurationVar(&o.callTimeout, "call-timeout", 0, "`duration` that a call without a deadline may take; 0 is no limit")
 }
@@ -96,6 +99,9 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		grpc.StreamInterceptor(i.stream),
 	)
 	examplev1.RegisterExampleServer(server, &example{log: log})
+	if o.reflection.Or(network == "unix") {
+		reflection.Register(server)
+	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
