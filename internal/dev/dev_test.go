@@ -358,6 +358,16 @@ func TestAddMethod(t *testing.T) {
 			t.Errorf("%s printed %q, want %q", method, got, want)
 		}
 	}
+
+	_, commands, _ := strings.Cut(section, "   make ttcurl\n")
+	commands, _, _ = strings.Cut(commands, "   ```")
+	dir.run(0, "make", "ttcurl")
+	cmd := dir.command("sh", "-ec", commands)
+	cmd.Env = append(cmd.Env, "TTRPC_ADDRESS="+address)
+	p := proctest.Run(t, cmd)
+	if got, want := strings.Join(strings.Fields(p.Stdout()), ""), `{"text":"HELLO"}{"number":1}{"number":2}{"number":3}`; got != want {
+		t.Errorf("ttcurl printed %s, want %s", got, want)
+	}
 }
 
 func TestRename(t *testing.T) {
