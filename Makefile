@@ -80,7 +80,7 @@ check-generated: ## fail if gen/ is not what buf writes from proto/
 .PHONY: lint
 lint: ## lint the .proto files, the Go code and the workflows
 	$(call in,$(BUF_DIRS),$(BUF) lint && $(BUF) format --diff --exit-code)
-	$(call in,$(MODULES),$(GOLANGCI_LINT) run)
+	$(call in,$(MODULES),$(GOLANGCI_LINT) run --allow-parallel-runners)
 	$(ACTIONLINT)
 
 .PHONY: check-breaking
