@@ -132,7 +132,8 @@ func TestInterrupt(t *testing.T) {
 	if err := json.Unmarshal(content, &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Complete || r.Seed != 7 || r.Command != "go run -C bench . -suite quick -seed 7 -contenders raw" || len(r.Loads) == 0 {
+	const command = "go run -C bench . -suite quick -seed 7 -contenders raw"
+	if r.Complete || r.Seed != 7 || r.Command != command || len(r.Loads) == 0 {
 		t.Errorf("the result is %s", content)
 	}
 	for _, l := range r.Loads {

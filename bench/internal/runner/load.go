@@ -32,7 +32,8 @@ func (r *runner) planLoads() []step {
 			}
 			for _, c := range r.turns(loads) {
 				i := index[key{l.Case, c.Name}]
-				what := fmt.Sprintf("round %d: %s, %s, %s, %d bytes, %d callers", round, c.Name, l.Transport, l.Kind, l.Payload, l.Callers)
+				what := fmt.Sprintf("round %d: %s, %s, %s, %d bytes, %d callers",
+					round, c.Name, l.Transport, l.Kind, l.Payload, l.Callers)
 				steps = append(steps, step{what, func(ctx context.Context) {
 					measured := r.load(ctx, l, c)
 					if measured.Round = round; ctx.Err() == nil {

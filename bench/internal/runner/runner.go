@@ -67,7 +67,9 @@ func Run(ctx context.Context, o Options) (*result.Run, error) {
 	}
 	// What has not come to its turn.
 	r.run.Loads = slices.DeleteFunc(r.run.Loads, func(l result.Load) bool { return len(l.Rounds) == 0 })
-	r.run.Footprints = slices.DeleteFunc(r.run.Footprints, func(f result.Footprint) bool { return f.Binary == 0 && f.Error == "" })
+	r.run.Footprints = slices.DeleteFunc(r.run.Footprints, func(f result.Footprint) bool {
+		return f.Binary == 0 && f.Error == ""
+	})
 	r.run.Idle = slices.DeleteFunc(r.run.Idle, func(c result.Connections) bool { return c.Connections == 0 })
 	r.run.InFlight = slices.DeleteFunc(r.run.InFlight, func(f result.InFlight) bool { return f.Calls == 0 })
 	r.run.Seconds = time.Since(start).Seconds()

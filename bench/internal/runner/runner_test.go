@@ -61,7 +61,9 @@ func run(m *testing.M) (int, error) {
 }
 
 // measure runs the suite on the contenders.
-func measure(t *testing.T, ctx context.Context, s runner.Suite, contenders []runner.Contender, edit func(*runner.Options)) *result.Run {
+func measure(t *testing.T, ctx context.Context, s runner.Suite, contenders []runner.Contender,
+	edit func(*runner.Options),
+) *result.Run {
 	t.Helper()
 	module, err := filepath.Abs("../..")
 	if err != nil {
@@ -105,7 +107,8 @@ func TestEveryContender(t *testing.T) {
 	}
 	for _, transport := range []string{"unix", "tcp", "tls"} {
 		for _, kind := range []string{"unary", "stream"} {
-			suite.Loads = append(suite.Loads, brief(result.Case{Transport: transport, Kind: kind, Payload: 64 << 10, Callers: 3}, 1))
+			c := result.Case{Transport: transport, Kind: kind, Payload: 64 << 10, Callers: 3}
+			suite.Loads = append(suite.Loads, brief(c, 1))
 		}
 	}
 	run := measure(t, t.Context(), suite, contenders, nil)
@@ -164,7 +167,8 @@ func checkFootprints(t *testing.T, run *result.Run, contenders []runner.Contende
 			t.Errorf("footprint of %s: %d starts, error %q", f.Contender, len(f.Starts), f.Error)
 			continue
 		}
-		if s := f.Starts[0]; f.Binary <= 0 || f.Stripped <= 0 || f.Packages < 50 || s.FirstReply <= 0 || s.IdleRSS <= 0 || s.AfterRSS <= 0 {
+		s := f.Starts[0]
+		if f.Binary <= 0 || f.Stripped <= 0 || f.Packages < 50 || s.FirstReply <= 0 || s.IdleRSS <= 0 || s.AfterRSS <= 0 {
 			t.Errorf("footprint %+v lacks something", f)
 		}
 	}
@@ -334,7 +338,7 @@ func TestFailuresElsewhere(t *testing.T) {
 	bad.Server = self
 	suite := runner.Suite{Starts: 2, Busy: time.Second, Quiet: time.Millisecond, Idle: []int{1, 100}, InFlight: 10}
 	run := measure(t, t.Context(), suite, []runner.Contender{bad}, nil)
-	if len(run.Footprints) != 1 || !strings.Contains(run.Footprints[0].Error, "out of luck") || len(run.Footprints[0].Starts) != 0 {
+	if f := run.Footprints; len(f) != 1 || !strings.Contains(f[0].Error, "out of luck") || len(f[0].Starts) != 0 {
 		t.Errorf("footprints %+v, want the server's end and no start", run.Footprints)
 	}
 	if len(run.Idle) != 2 || run.Idle[0].Error != "" || !strings.Contains(run.Idle[1].Error, "out of luck") {

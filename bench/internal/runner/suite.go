@@ -38,7 +38,8 @@ func Contenders() []Contender {
 	ttrpc := contender("ttrpc", "stock ttrpc",
 		"protoc-gen-go-ttrpc's code on ttrpc as it is, both ends on plain connections.")
 	ours := contender("ours", "ours",
-		"The same code behind internal/transport and internal/wire on both ends, limits and guard at their defaults, no interceptors.")
+		"The same code behind internal/transport and internal/wire on both ends, "+
+			"limits and guard at their defaults, no interceptors.")
 	ours.Limits = []int{0, unlimited}
 	control := ours
 	control.Name, control.Title, control.About = "control", "ours again", "Ours once more: how it differs from ours is noise."

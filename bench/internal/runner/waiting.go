@@ -18,7 +18,9 @@ const (
 )
 
 // settle returns the answer to a command once what it counts has reached n, or has stood still for that long.
-func (p *pair) settle(ctx context.Context, do string, still time.Duration, n int, count func(control.Answer) int) (control.Answer, error) {
+func (p *pair) settle(
+	ctx context.Context, do string, still time.Duration, n int, count func(control.Answer) int,
+) (control.Answer, error) {
 	last, since := -1, time.Now()
 	for {
 		a, err := p.server.ask(ctx, control.Command{Do: do})
@@ -141,10 +143,12 @@ func (r *runner) planInFlight() []step {
 			if limit == unlimited {
 				limit = n
 			}
-			steps = append(steps, step{fmt.Sprintf("%d calls in flight: %s, limit %d", n, c.Name, limit), func(ctx context.Context) {
+			what := fmt.Sprintf("%d calls in flight: %s, limit %d", n, c.Name, limit)
+			steps = append(steps, step{what, func(ctx context.Context) {
 				row := result.InFlight{Contender: c.Name, Limit: limit, Calls: n}
-				if err := r.inFlight(ctx, c, &row); err != nil {
-					row = result.InFlight{Contender: c.Name, Limit: limit, Calls: n, Error: err.Error(), Unsupported: isUnsupported(err)}
+				if err := r.inFlight(ctx, c, &row); err != nil { // then what was counted means nothing
+					row = result.InFlight{Contender: c.Name, Limit: limit, Calls: n}
+					row.Error, row.Unsupported = err.Error(), isUnsupported(err)
 				}
 				if ctx.Err() == nil {
 					r.run.InFlight[i] = row

@@ -20,7 +20,9 @@ type interceptor struct {
 	timeout time.Duration
 }
 
-func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (
+	any, error,
+) {
 	var resp any
 	err := i.call(ctx, info.FullMethod, func(ctx context.Context, in, out *int) (err error) {
 		resp, err = handler(ctx, req)
@@ -30,13 +32,17 @@ func (i *interceptor) unary(ctx context.Context, req any, info *grpc.UnaryServer
 	return resp, err
 }
 
-func (i *interceptor) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (i *interceptor) stream(
+	srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler,
+) error {
 	return i.call(stream.Context(), info.FullMethod, func(ctx context.Context, in, out *int) error {
 		return handler(srv, &countedStream{stream, ctx, in, out})
 	})
 }
 
-func (i *interceptor) call(ctx context.Context, method string, handle func(ctx context.Context, in, out *int) error) error {
+func (i *interceptor) call(
+	ctx context.Context, method string, handle func(ctx context.Context, in, out *int) error,
+) error {
 	start := time.Now()
 	md, _ := metadata.FromIncomingContext(ctx)
 	from, _ := peer.FromContext(ctx)

@@ -56,10 +56,13 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.UintVar(&o.maxCalls, "max-calls", 256, "`number` of calls of one connection that run at once")
 	flags.UintVar(&o.maxConns, "max-connections", 16384, "`number` of connections in all")
 	flags.DurationVar(&o.ioTimeout, "io-timeout", 30*time.Second, "`duration` that a peer may be silent when asked")
-	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second, "`duration` that open calls may go on after SIGTERM")
-	flags.Var(&o.reflection, "reflection", "tell callers the services and messages there are (default true for unix sockets, false for TCP)")
+	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second,
+		"`duration` that open calls may go on after SIGTERM")
+	flags.Var(&o.reflection, "reflection",
+		"tell callers the services and messages there are (default true for unix sockets, false for TCP)")
 	flags.Var(&o.floor, "heap-floor", "`size` up to which the heap may grow before it is collected; 0 is Go's default")
-	flags.DurationVar(&o.callTimeout, "call-timeout", 0, "`duration` that a call without a deadline may take; 0 is no limit")
+	flags.DurationVar(&o.callTimeout, "call-timeout", 0,
+		"`duration` that a call without a deadline may take; 0 is no limit")
 }
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
