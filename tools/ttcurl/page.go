@@ -83,7 +83,9 @@ func (c *checked) Invoke(ctx context.Context, method string, args, reply any, op
 	return c.server.Invoke(ctx, method, args, reply, opts...)
 }
 
-func (c *checked) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *checked) NewStream(
+	ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	if err := c.check(ctx, method); err != nil {
 		return nil, err
 	}

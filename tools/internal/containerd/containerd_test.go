@@ -101,7 +101,8 @@ func (*service) State(_ context.Context, req *task.StateRequest) (*task.StateRes
 	if req.GetID() != "demo" {
 		return nil, status.Errorf(codes.NotFound, "no container %s", req.GetID())
 	}
-	return &task.StateResponse{ID: "demo", Pid: 7, Status: tasktypes.Status_RUNNING, ExitedAt: new(timestamppb.Timestamp)}, nil
+	zero := new(timestamppb.Timestamp)
+	return &task.StateResponse{ID: "demo", Pid: 7, Status: tasktypes.Status_RUNNING, ExitedAt: zero}, nil
 }
 
 func (*service) Stream(_ context.Context, stream streaming.TTRPCStreaming_StreamServer) error {
@@ -152,10 +153,12 @@ func TestServices(t *testing.T) {
 
 	t.Run("Forward", func(t *testing.T) {
 		flags := schema(eventFiles...)
-		if _, stderr := ttcurl(t, 64+int(codes.FailedPrecondition), flags, address, forward, "-d", event("/hello")); !strings.Contains(stderr, `namespace ""`) {
+		_, stderr := ttcurl(t, 64+int(codes.FailedPrecondition), flags, address, forward, "-d", event("/hello"))
+		if !strings.Contains(stderr, `namespace ""`) {
 			t.Error(stderr)
 		}
-		if out, _ := ttcurl(t, 0, flags, address, forward, "-d", event("/hello"), "-H", "containerd-namespace-ttrpc: test"); out != "{}\n" {
+		namespace := "containerd-namespace-ttrpc: test"
+		if out, _ := ttcurl(t, 0, flags, address, forward, "-d", event("/hello"), "-H", namespace); out != "{}\n" {
 			t.Error(out)
 		}
 		got, err := typeurl.UnmarshalAny((<-s.forwarded).GetEnvelope().GetEvent())
@@ -172,7 +175,8 @@ func TestServices(t *testing.T) {
 		if want := `{"id":"demo","pid":7,"status":"RUNNING","exitedAt":"1970-01-01T00:00:00Z"}`; compact(t, out) != want {
 			t.Errorf("%s, want %s", out, want)
 		}
-		if _, stderr := ttcurl(t, 64+int(codes.NotFound), flags, address, state, "-d", `{"id": "x"}`); !strings.Contains(stderr, "no container x") {
+		_, stderr := ttcurl(t, 64+int(codes.NotFound), flags, address, state, "-d", `{"id": "x"}`)
+		if !strings.Contains(stderr, "no container x") {
 			t.Error(stderr)
 		}
 	})

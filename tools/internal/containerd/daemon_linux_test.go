@@ -17,15 +17,16 @@ import (
 	"example.com/ttrpc-starter/internal/proctest"
 )
 
-// config keeps containerd in one directory. What is disabled would look at the machine's file systems or write elsewhere.
+// config keeps containerd in one directory. What is disabled would look at the machine's file systems, or write
+// elsewhere.
 const config = `version = 2
 root = "%[1]s/root"
 state = "%[1]s/state"
 disabled_plugins = [
 	"io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing",
 	"io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.blockfile",
-	"io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.overlayfs",
-	"io.containerd.snapshotter.v1.zfs",
+	"io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper",
+	"io.containerd.snapshotter.v1.overlayfs", "io.containerd.snapshotter.v1.zfs",
 ]
 [grpc]
   address = "%[1]s/c"

@@ -18,7 +18,9 @@ type conn struct {
 	max int
 }
 
-func (c *conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *conn) NewStream(
+	ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	s, err := c.ClientConnInterface.NewStream(ctx, desc, method, opts...)
 	if err != nil {
 		s = &failed{ctx, err}
@@ -45,7 +47,8 @@ func (s *stream) CloseSend() error {
 	return nil
 }
 
-// RecvMsg is called by one goroutine at a time, as with any grpc.ClientStream. The caller cancels the stream on an error.
+// RecvMsg is called by one goroutine at a time, as with any grpc.ClientStream. The caller cancels the stream on an
+// error.
 func (s *stream) RecvMsg(m any) error {
 	if err := s.ClientStream.RecvMsg(m); err != nil {
 		return err

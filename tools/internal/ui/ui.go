@@ -71,8 +71,8 @@ func Serve(ctx context.Context, o Options, stdout io.Writer) error {
 	return nil
 }
 
-// guard passes requests below path on to page if they can only come from the page itself. A name that an attacker points
-// at 127.0.0.1 makes their pages our origin to a browser, but it stands in Host.
+// guard passes requests below path on to page if they can only come from the page itself. A name that an attacker
+// points at 127.0.0.1 makes their pages our origin to a browser, but it stands in Host.
 func guard(address string, page http.Handler, path string) http.Handler {
 	_, port, _ := net.SplitHostPort(address)
 	mux := http.NewServeMux()
@@ -115,11 +115,11 @@ func handler(o Options) (http.Handler, error) {
 	if o.MaxMessages == 0 {
 		o.MaxMessages = DefaultMaxMessages
 	}
-	return standalone.Handler(&conn{o.Conn, o.MaxMessages}, o.Target, methods, files,
+	return reasons(standalone.Handler(&conn{o.Conn, o.MaxMessages}, o.Target, methods, files,
 		standalone.WithIndexTemplate(page),
 		standalone.WithDefaultMetadata(o.Metadata),
 		standalone.EmitDefaults(o.EmitDefaults),
-	), nil
+	)), nil
 }
 
 // methods returns the methods of all services, of which those that give the schema are of no interest.
@@ -148,20 +148,4 @@ func methods(source grpcurl.DescriptorSource) ([]*desc.MethodDescriptor, error) 
 		return nil, errors.New("the schema has no method to call")
 	}
 	return methods, nil
-}
-
-// rename takes grpcui's form and puts ttcurl where it has grpcurl. The line with the command is left to our own script:
-// grpcui's is for grpcurl, and puts what is typed into the page as HTML.
-func rename(form template.HTML) (template.HTML, error) {
-	s := string(form)
-	for old, replacement := range map[string]string{
-		"<h3>gRPCurl</h3>":    "<h3>The same in a shell</h3>",
-		`id="grpc-curl-text"`: `id="ttcurl-command"`,
-	} {
-		if strings.Count(s, old) != 1 {
-			return "", fmt.Errorf("grpcui's form does not have %s once", old)
-		}
-		s = strings.Replace(s, old, replacement, 1)
-	}
-	return template.HTML(s), nil //nolint:gosec // it came as HTML
 }

@@ -236,12 +236,16 @@ func TestURL(t *testing.T) {
 func TestGuard(t *testing.T) {
 	_, o := start(t)
 	v := visit(t, serve(t, o).url)
+	const (
+		method      = "invoke/example.v1.Example.Method1"
+		unsupported = http.StatusUnsupportedMediaType
+	)
 	for name, test := range map[string]struct {
 		change func(*http.Request)
 		status int
 	}{
 		"the form":          {func(*http.Request) {}, http.StatusOK},
-		"no secret":         {func(r *http.Request) { r.URL.Path = "/invoke/example.v1.Example.Method1" }, http.StatusNotFound},
+		"no secret":         {func(r *http.Request) { r.URL.Path = "/" + method }, http.StatusNotFound},
 		"a wrong secret":    {func(r *http.Request) { r.URL.Path = "/X" + r.URL.Path[2:] }, http.StatusNotFound},
 		"no token":          {func(r *http.Request) { r.Header.Del("X-Grpcui-Csrf-Token") }, http.StatusUnauthorized},
 		"another token":     {func(r *http.Request) { r.Header.Set("X-Grpcui-Csrf-Token", "x") }, http.StatusUnauthorized},
@@ -249,7 +253,7 @@ func TestGuard(t *testing.T) {
 		"a wrong port":      {func(r *http.Request) { r.Host = "127.0.0.1" }, http.StatusForbidden},
 		"another site":      {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, http.StatusForbidden},
 		"another port":      {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }, http.StatusForbidden},
-		"an HTML form":      {func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, http.StatusUnsupportedMediaType},
+		"an HTML form":      {func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, unsupported},
 		"not in the schema": {func(r *http.Request) { r.URL.Path += "X" }, http.StatusNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -397,6 +401,23 @@ func TestNoServer(t *testing.T) {
 	for method, field := range map[string]string{"Method1": "foo", "Split": "text", "Join": "word", "Echo": "message"} {
 		if _, body := v.do(v.invoke(t.Context(), method, field, "x")); !strings.Contains(body, "no such file") {
 			t.Errorf("%s: %s", method, body)
+		}
+	}
+}
+
+// What is wrong with a request stands on the page, which has no other way to show it.
+func TestBadRequest(t *testing.T) {
+	_, o := start(t)
+	v := visit(t, serve(t, o).url)
+	for request, want := range map[string]string{
+		`{"fooo": "x"}`: "Method1Request has no known field named fooo",
+		`{"foo": 1}`:    "string",
+	} {
+		request = `{"data":[` + request + `]}`
+		resp, body := v.do(v.request(t.Context(), http.MethodPost, "invoke/example.v1.Example.Method1", request))
+		if resp.StatusCode != http.StatusOK ||
+			!strings.Contains(body, `"name":"InvalidArgument"`) || !strings.Contains(body, want) {
+			t.Errorf("%s: %s %s", request, resp.Status, body)
 		}
 	}
 }
