@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/ttrpc-starter/bench/internal/runner"
 	"example.com/ttrpc-starter/bench/result"
 )
 
@@ -337,11 +338,15 @@ func TestFailuresAreShown(t *testing.T) {
 		}})
 	run.Footprints = []result.Footprint{{Contender: Server, Error: "build: no space left"}}
 	run.Idle = []result.Connections{{Contender: Ours, Connections: 10000, Error: "too many open files"}}
-	run.InFlight = []result.InFlight{{Contender: Ours, Calls: 10000, Error: "timeout"}}
+	run.InFlight = []result.InFlight{
+		{Contender: Ours, Calls: 10000, Error: "timeout"},
+		{Contender: "drpc", Calls: 10000, Error: "one call at a time", Unsupported: true},
+		{Contender: GRPC, Calls: 10000, Limit: 20000, Reached: 10000, Answered: 10000, Seconds: 1},
+	}
 
 	reasons := []string{
 		"in use", "server: exit status 2", "net/rpc has no TLS", "no call was answered", "build: no space left",
-		"too many open files", "timeout",
+		"too many open files", "timeout", "one call at a time",
 	}
 	for name, tt := range map[string]struct{ page, title, failed, unsupported, missing, part string }{
 		"text": {
@@ -372,6 +377,13 @@ func TestFailuresAreShown(t *testing.T) {
 			if !strings.Contains(tt.page, reason) {
 				t.Errorf("%s does not say %q", name, reason)
 			}
+		}
+	}
+	for contender, want := range map[string]string{
+		Ours: `default +10,000 +failed`, "drpc": `default +10,000 +not supported`, GRPC: `20,000 +10,000 +10,000`,
+	} {
+		if row := rowOf(t, Text(run), "Calls in flight", contender); !regexp.MustCompile(want).MatchString(row) {
+			t.Errorf("calls in flight of %s = %q, want %q", contender, row, want)
 		}
 	}
 	if page := markdown(t, run, English); !strings.Contains(summary(page), "Measurements that failed: 6,") {
@@ -748,6 +760,19 @@ func TestNothingMeasured(t *testing.T) {
 		}
 		if err := Write(t.TempDir(), run); err != nil {
 			t.Error(fmt.Errorf("%s: %w", name, err))
+		}
+	}
+}
+
+func TestContendersAreTranslated(t *testing.T) {
+	run := runOf()
+	for _, c := range runner.Contenders() {
+		run.Contenders = append(run.Contenders, c.Contender)
+	}
+	_, below, _ := strings.Cut(markdown(t, run, Japanese), "### 対象\n")
+	for _, row := range tables(t, below)[0][2:] {
+		if about := row[2]; !regexp.MustCompile(`\p{Hiragana}`).MatchString(about) {
+			t.Errorf("no Japanese for %q: translations.go has it by its English words", about)
 		}
 	}
 }

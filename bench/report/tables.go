@@ -334,6 +334,7 @@ func (n numbers) idleGrid() grid {
 func (n numbers) inFlightGrid() grid {
 	g := grid{title: phrase{"Calls in flight on one connection", "1 接続で処理待ちの呼び出し"}, words: 1, head: []phrase{
 		contenderHead,
+		{"server's limit", "サーバーの上限"},
 		{"calls", "呼び出し"},
 		{"in handlers at most", "同時処理の最大"},
 		{"answered", "応答"},
@@ -343,11 +344,19 @@ func (n numbers) inFlightGrid() grid {
 	}}
 	for _, f := range n.InFlight {
 		name, calls := n.title(f.Contender), verbatim(humanize.Comma(int64(f.Calls)))
+		limit := phrase{"default", "既定"}
+		if f.Limit > 0 {
+			limit = verbatim(humanize.Comma(int64(f.Limit)))
+		}
 		if f.Error != "" {
-			g.add(append([]phrase{name, calls, failed}, slices.Repeat(phrases("–"), len(g.head)-3)...)...)
+			instead := failed
+			if f.Unsupported {
+				instead = unsupported
+			}
+			g.add(append([]phrase{name, limit, calls, instead}, slices.Repeat(phrases("–"), len(g.head)-4)...)...)
 			continue
 		}
-		g.add(name, calls, verbatim(humanize.Comma(int64(f.Reached))), verbatim(humanize.Comma(int64(f.Answered))),
+		g.add(name, limit, calls, verbatim(humanize.Comma(int64(f.Reached))), verbatim(humanize.Comma(int64(f.Answered))),
 			verbatim(duration(f.Seconds*1e9)), verbatim(size(float64(f.RSS))), verbatim(humanize.Comma(int64(f.Goroutines))))
 	}
 	return g
@@ -375,7 +384,7 @@ func (n numbers) failureGrid() grid {
 		}
 	}
 	for _, f := range n.InFlight {
-		if f.Error != "" {
+		if f.Error != "" && !f.Unsupported {
 			g.add(n.title(f.Contender), say("%s calls in flight", "処理待ちの呼び出し %s 件", humanize.Comma(int64(f.Calls))),
 				verbatim(f.Error))
 		}
@@ -395,6 +404,11 @@ func (n numbers) lackGrid() grid {
 				g.add(n.title(l.Contender), say("%s, %s", "%s、%s", transport(l.Transport), kind(l.Kind)), verbatim(reason))
 			}
 		})
+	}
+	for _, f := range n.InFlight {
+		if f.Unsupported {
+			g.add(n.title(f.Contender), phrase{"calls in flight", "処理待ちの呼び出し"}, verbatim(f.Error))
+		}
 	}
 	return g
 }
