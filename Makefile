@@ -62,6 +62,10 @@ bench-quick: ## measure what calls cost here and elsewhere, in two minutes, and 
 bench: ## measure everything, in twenty minutes, and write docs/bench/
 	@$(BENCH) -suite full -o '$(CURDIR)/docs/bench/results.json' -report
 
+.PHONY: bench-report
+bench-report: ## write the pages of docs/bench/ anew from docs/bench/results.json
+	@$(BENCH) -from '$(CURDIR)/docs/bench/results.json' -report >/dev/null
+
 .PHONY: bench-compare
 bench-compare: ## say what changed between two results of the benchmark: OLD=... NEW=...
 	@$(BENCH) -compare '$(abspath $(OLD))' '$(abspath $(NEW))'

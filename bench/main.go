@@ -27,7 +27,8 @@ func main() { cli.Main("bench", run) }
 const synopsis = `Measures ttrpc, stock and with this starter, and others side by side, and prints tables of it.
 
 Tables go to standard output, progress to standard error. With Ctrl-C it ends early, keeps what was measured until then
-and exits with 1. With -compare OLD NEW it measures nothing and says what changed from one result to another.`
+and exits with 1. With -compare OLD NEW it measures nothing and says what changed from one result to another; with
+-from FILE -report it writes the report anew.`
 
 // timeout is how long anything may take beyond the time that it is meant to before it counts as failed.
 const timeout = 30 * time.Second
@@ -40,6 +41,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	seed := flags.Uint64("seed", 0, "`number` that the random order depends on; 0 takes a new one, which the result tells")
 	output := flags.String("o", "", "`file` to write the result to, as JSON (default one for temporary files)")
 	pages := flags.Bool("report", false, "write the report and its charts beside the result")
+	known := flags.String("from", "", "measure nothing and take the result from this `file`")
 	older := flags.String("compare", "", "`file` with a result to compare with the one in the file that is named after it")
 	if err := cli.Parse(flags, args, stdout, stderr); err != nil {
 		return err
@@ -48,6 +50,13 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	flags.Visit(func(f *flag.Flag) { compares = compares || f.Name == "compare" })
 	if compares {
 		return compare(*older, newer, stdout)
+	}
+	if *known != "" {
+		measured, err := read(*known)
+		if err != nil {
+			return err
+		}
+		return show(measured, typed(*known), *pages, stdout)
 	}
 	o := runner.Options{Seed: *seed, Timeout: timeout}
 	var err error
@@ -75,16 +84,25 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	if err := write(file, measured); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%s\nThe result is in %s\n", report.Text(measured), file)
-	if *pages {
-		if err := report.Write(filepath.Dir(file), measured); err != nil {
-			return err
-		}
-		fmt.Fprintf(stdout, "The report is in %s\n", filepath.Join(filepath.Dir(file), "README.md"))
+	if err := show(measured, file, *pages, stdout); err != nil {
+		return err
 	}
 	if !measured.Complete {
 		return errors.New("interrupted: what was measured until then was kept")
 	}
+	return nil
+}
+
+// show prints the tables of a result that is in the file, and writes the report beside it if that is wanted.
+func show(r *result.Run, file string, pages bool, stdout io.Writer) error {
+	fmt.Fprintf(stdout, "%s\nThe result is in %s\n", report.Text(r), file)
+	if !pages {
+		return nil
+	}
+	if err := report.Write(filepath.Dir(file), r); err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "The report is in %s\n", filepath.Join(filepath.Dir(file), "README.md"))
 	return nil
 }
 

@@ -61,6 +61,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"-compare", "", ""}, 2, "-compare wants two files"},
 		{[]string{"-o", "no-such-directory/x.json"}, 1, "no-such-directory"},
 		{[]string{"-compare", "no-such-file.json", "other.json"}, 1, "no-such-file.json"},
+		{[]string{"-from", "no-such-file.json"}, 1, "no-such-file.json"},
 		{[]string{"surplus"}, 2, "surplus"},
 		{[]string{"-h"}, 0, ""},
 	} {
