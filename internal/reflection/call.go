@@ -76,7 +76,7 @@ func (c *call) respond(encoded []byte) ([]byte, error) {
 	resp := appendString(nil, responseHost, r.host)
 	resp = appendBytes(resp, responseRequest, encoded)
 
-	const overhead = 16 // at least the tag and the length of the answer
+	const overhead = 16 // more than the tag and the length take of the answer
 	field, answer, err := c.answer(r, maxResponse-len(resp)-overhead)
 	if st := status.Convert(err); err != nil {
 		field = responseError
