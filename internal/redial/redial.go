@@ -43,8 +43,8 @@ const (
 	// buffer is what one read asks for at least, in bytes; bufio gives ttrpc the same by default.
 	buffer = 4096
 
-	// bufferKept is the largest read buffer that is kept after the frame which needed it, in bytes: enough for
-	// common payloads, too little to matter in a client that once received a large one.
+	// bufferKept is the largest read buffer that a connection keeps after the frame which needed it, in bytes: enough
+	// for common payloads, too little to matter in a client that once received a large one.
 	bufferKept = 128 << 10
 )
 
@@ -237,10 +237,14 @@ func (r *Conn) fill(conn net.Conn) {
 	if h, ok := wire.ParseHeader(rest); ok {
 		need = max(need, wire.HeaderSize+int(h.Length))
 	}
-	if cap(r.buf) < need || cap(r.buf) > bufferKept && need <= bufferKept {
-		r.buf = append(make([]byte, 0, need), rest...)
-	} else {
-		r.buf = append(r.buf[:0], rest...)
+	switch old := r.buf; {
+	case cap(old) < need || cap(old) > bufferKept && need <= bufferKept:
+		r.buf = append(newBuffer(need), rest...)
+		if cap(old) > bufferKept {
+			large.Put(&old)
+		}
+	case r.whole > 0:
+		r.buf = append(old[:0], rest...)
 	}
 	n, err := conn.Read(r.buf[len(r.buf):cap(r.buf)])
 	r.buf = r.buf[:len(r.buf)+n]
@@ -249,6 +253,19 @@ func (r *Conn) fill(conn net.Conn) {
 	if err != nil {
 		r.lose(conn, err)
 	}
+}
+
+// large has read buffers of over bufferKept for whichever connection needs one next. Collections empty it.
+var large sync.Pool // of *[]byte
+
+// newBuffer returns an empty buffer with room for n bytes.
+func newBuffer(n int) []byte {
+	if n > bufferKept {
+		if b, ok := large.Get().(*[]byte); ok && cap(*b) >= n {
+			return (*b)[:0]
+		}
+	}
+	return make([]byte, 0, n)
 }
 
 // scan returns the length of the whole frames in buf and marks the calls that they end.
