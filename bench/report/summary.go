@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/dustin/go-humanize"
+	"golang.org/x/mod/semver"
 
 	"example.com/ttrpc-starter/bench/result"
 )
@@ -151,13 +152,15 @@ func (n numbers) floorNeeded(reference, floorReference string) phrase {
 	return say("; **large messages need the heap floor** (%s)", "。**大きなメッセージにはヒープ下限が必要**（%s）", list(cases, "; ", "、"))
 }
 
+// version is the newest of a module: the servers of the starter and of the benchmark may be built with different ones.
 func (n numbers) version(path string) string {
+	newest := "?"
 	for _, m := range n.Modules {
-		if m.Path == path {
-			return m.Version
+		if m.Path == path && (newest == "?" || semver.Compare(m.Version, newest) > 0) {
+			newest = m.Version
 		}
 	}
-	return "?"
+	return newest
 }
 
 func (n numbers) conditions() phrase {

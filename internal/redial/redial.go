@@ -244,7 +244,7 @@ func (r *Conn) fill(conn net.Conn) {
 			large.Put(&old)
 		}
 	case r.whole > 0:
-		r.buf = append(old[:0], rest...)
+		r.buf = append(r.buf[:0], rest...)
 	}
 	n, err := conn.Read(r.buf[len(r.buf):cap(r.buf)])
 	r.buf = r.buf[:len(r.buf)+n]
