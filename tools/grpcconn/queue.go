@@ -8,7 +8,8 @@ import (
 
 // ReadAhead bounds what a stream holds of messages that have arrived and are not asked for yet, in bytes. Small messages
 // count with what they take in memory. Beyond it, the connection is not read until there is room, so that the server
-// waits, as long as it will. What one read brings comes on top: 4 MiB at most.
+// waits, as long as it will. On top come what one read brings, 4 MiB at most, and what ttrpc has not passed on yet: one
+// message or two, and never more than the 64 that it queues.
 const ReadAhead = 16 << 20
 
 // messageCost is about what a message takes besides its frame.
