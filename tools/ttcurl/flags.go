@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -51,7 +50,7 @@ type options struct {
 	protos, imports, protosets repeated
 	buf                        string
 	linked                     bool
-	reflection                 optionalBool
+	reflection                 cli.OptionalBool
 	protosetOut, protoOutDir   string
 	format                     string
 	emitDefaults               bool
@@ -197,7 +196,7 @@ func (o *options) validate(stderr io.Writer) error {
 	switch tls := o.insecure || o.cacert != "" || o.cert != "" || o.key != ""; {
 	case len(schemas) > 1:
 		return fmt.Errorf("the schema comes from one place: give one of %s", strings.Join(schemas, ", "))
-	case len(schemas) == 0 && o.reflection.set && !o.reflection.value:
+	case len(schemas) == 0 && !o.reflection.Or(true):
 		return errors.New("without reflection a schema is needed: give -proto, -protoset, -buf or -linked")
 	case len(o.imports) > 0 && len(o.protos) == 0:
 		return errors.New("-import-path is for -proto: name a file, too")
@@ -241,23 +240,3 @@ type repeated []string
 
 func (l *repeated) String() string     { return strings.Join(*l, ",") }
 func (l *repeated) Set(s string) error { *l = append(*l, s); return nil }
-
-// optionalBool is a flag of which it matters whether it was given.
-type optionalBool struct{ set, value bool }
-
-func (*optionalBool) IsBoolFlag() bool { return true }
-
-func (b *optionalBool) String() string {
-	if !b.set {
-		return ""
-	}
-	return strconv.FormatBool(b.value)
-}
-
-func (b *optionalBool) Set(s string) error {
-	if s != "true" && s != "false" {
-		return errors.New("want true or false")
-	}
-	b.set, b.value = true, s == "true"
-	return nil
-}
