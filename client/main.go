@@ -14,9 +14,9 @@ import (
 
 	examplev1 "example.com/ttrpc-starter/gen/example/v1"
 	"example.com/ttrpc-starter/internal/cli"
-	"example.com/ttrpc-starter/internal/interceptor"
-	"example.com/ttrpc-starter/internal/transport"
-	"example.com/ttrpc-starter/internal/wire"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
+	"example.com/ttrpc-starter/ttrpcx"
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 func main() { cli.Main("client", run) }
@@ -24,7 +24,7 @@ func main() { cli.Main("client", run) }
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	methods := strings.Join(slices.Sorted(maps.Keys(calls)), ", ")
 	flags := cli.NewFlagSet("client", "Calls one method of the Example service and prints each answer as a line of JSON.")
-	var options transport.ClientOptions
+	var options ttrpcx.ClientOptions
 	options.RegisterFlags(flags)
 	method := flags.String("method", "Method1", "`method` to call: "+methods)
 	var in input
@@ -61,7 +61,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	log.Info("client start", "address", options.Address)
 	ctx, cancel := context.WithTimeout(ttrpc.WithMetadata(ctx, metadata.MD), *timeout)
 	defer cancel()
-	conn, err := transport.Dial(ctx, options)
+	conn, err := ttrpcx.Dial(ctx, options)
 	if err != nil {
 		return err
 	}

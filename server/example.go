@@ -10,7 +10,7 @@ import (
 	"github.com/containerd/ttrpc"
 
 	examplev1 "example.com/ttrpc-starter/gen/example/v1"
-	"example.com/ttrpc-starter/internal/interceptor"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
 // example implements the service. A method that is added to the .proto is missing here until it is written.

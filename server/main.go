@@ -10,17 +10,17 @@ import (
 
 	examplev1 "example.com/ttrpc-starter/gen/example/v1"
 	"example.com/ttrpc-starter/internal/cli"
-	"example.com/ttrpc-starter/internal/heapfloor"
-	"example.com/ttrpc-starter/internal/interceptor"
-	"example.com/ttrpc-starter/internal/reflection"
-	"example.com/ttrpc-starter/internal/transport"
+	"example.com/ttrpc-starter/ttrpcx/heapfloor"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
+	"example.com/ttrpc-starter/ttrpcx/reflection"
+	"example.com/ttrpc-starter/ttrpcx"
 )
 
 func main() { cli.Main("server", run) }
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	flags := cli.NewFlagSet("server", "Serves the Example service over ttrpc until SIGINT or SIGTERM.")
-	var options transport.ServerOptions
+	var options ttrpcx.ServerOptions
 	options.RegisterFlags(flags)
 	callTimeout := flags.Duration("call-timeout", 0, "`duration` that a call without a deadline may take; 0 is no limit")
 	var reflect cli.OptionalBool
@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		return err
 	}
 
-	listener, err := transport.Listen(ctx, options)
+	listener, err := ttrpcx.Listen(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		}
 	}
 	log.Info("server start", "address", listener.String())
-	if err := transport.Serve(ctx, server, listener); err != nil {
+	if err := ttrpcx.Serve(ctx, server, listener); err != nil {
 		log.Error("server stop", "error", err)
 		return err
 	}
@@ -83,6 +83,6 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 
 // peer is the caller, for the log.
 func peer(ctx context.Context) slog.Attr {
-	p, _ := transport.PeerFromContext(ctx) // every call below Serve has one
+	p, _ := ttrpcx.PeerFromContext(ctx) // every call below Serve has one
 	return slog.Any("peer", p)
 }

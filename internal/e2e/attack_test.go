@@ -16,9 +16,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/internal/proctest"
-	"example.com/ttrpc-starter/internal/wire"
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 const mib = 1 << 20
@@ -79,7 +79,7 @@ func TestPeerNeverReads(t *testing.T) {
 	if err := conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	ask := request("Method1", 0, &examplev1.Method1Request{Foo: strings.Repeat("x", 64<<10)})
+	ask := request("Unary", 0, &testv1.UnaryRequest{Foo: strings.Repeat("x", 64<<10)})
 	sent := 0
 	var err error
 	for id := uint32(1); sent < 10000; id += 2 {
@@ -89,7 +89,7 @@ func TestPeerNeverReads(t *testing.T) {
 		}
 		sent++
 	}
-	t.Logf("the server took %d requests and ran %d calls", sent, s.count(logMethod1))
+	t.Logf("the server took %d requests and ran %d calls", sent, s.count(logUnary))
 	if !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the server ended the connection with %v, want it closed", err)
 	}
@@ -124,13 +124,13 @@ func TestTenThousandStreams(t *testing.T) {
 	}
 	s.wantServed(t)
 	for _, o := range ops[:allowed] {
-		m, end := message(&examplev1.EchoRequest{Message: "x"}), lastMessage()
+		m, end := message(&testv1.EchoRequest{Message: "x"}), lastMessage()
 		m.StreamID, end.StreamID = o.id, o.id
 		b = wire.AppendFrame(nil, m.Header, m.payload)
 		if _, err := peer.conn.Write(wire.AppendFrame(b, end.Header, nil)); err != nil {
 			t.Fatal(err)
 		}
-		o.met = wantMessages(&examplev1.EchoResponse{Message: "x"})
+		o.met = wantMessages(&testv1.EchoResponse{Message: "x"})
 	}
 	for _, o := range ops[:allowed] {
 		if err := peer.answer(o); err != nil {
@@ -154,9 +154,9 @@ func TestTenThousandCalls(t *testing.T) {
 	var b bytes.Buffer
 	for range calls {
 		o := &op{
-			name:   "Method1",
-			frames: []frame{request("Method1", 0, &examplev1.Method1Request{Foo: "x"})},
-			met:    wantMessage(&examplev1.Method1Response{Foo: "x"}),
+			name:   "Unary",
+			frames: []frame{request("Unary", 0, &testv1.UnaryRequest{Foo: "x"})},
+			met:    wantMessage(&testv1.UnaryResponse{Foo: "x"}),
 		}
 		peer.identify(o)
 		b.Write(wire.AppendFrame(nil, o.frames[0].Header, o.frames[0].payload))
@@ -172,7 +172,7 @@ func TestTenThousandCalls(t *testing.T) {
 	}
 	s.wantPeak(t, 64*mib)
 	s.stop(t)
-	if got := s.count(logMethod1); got != calls {
+	if got := s.count(logUnary); got != calls {
 		t.Errorf("the server ran %d handlers, want %d", got, calls)
 	}
 }
@@ -225,7 +225,7 @@ func TestIdleConnections(t *testing.T) {
 	s := startWatched(t, proctest.Socket(t), "-io-timeout", "1s")
 	s.wantServed(t)
 	before := s.memory(t, "VmRSS")
-	ask := request("Method1", 0, &examplev1.Method1Request{Foo: "x"})
+	ask := request("Unary", 0, &testv1.UnaryRequest{Foo: "x"})
 	ask.StreamID = 1
 	call := func(conn net.Conn) {
 		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
@@ -238,7 +238,7 @@ func TestIdleConnections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ok, err := wantMessage(&examplev1.Method1Response{Foo: "x"})([]frame{answer}); !ok || err != nil {
+		if ok, err := wantMessage(&testv1.UnaryResponse{Foo: "x"})([]frame{answer}); !ok || err != nil {
 			t.Fatalf("got %+v, %v", answer.Header, err)
 		}
 	}

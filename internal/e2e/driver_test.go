@@ -17,11 +17,11 @@ import (
 
 	"github.com/containerd/ttrpc"
 
-	examplev1 "example.com/ttrpc-starter/gen/example/v1"
-	"example.com/ttrpc-starter/internal/wire"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-const exampleService = "example.v1.Example"
+const exampleService = "test.v1.Test"
 
 // chaos drives a server with random connections. Each makes legal calls of all kinds, which must be answered right, and
 // ends with something that may not be answered: a frame that breaks a rule, garbage, or the line going dead.
@@ -97,7 +97,7 @@ func (g *goodClient) call() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	want := fmt.Sprint("good ", g.calls.Add(1))
-	got, err := examplev1.NewExampleClient(g.Client).Method1(ctx, &examplev1.Method1Request{Foo: want})
+	got, err := testv1.NewTestClient(g.Client).Unary(ctx, &testv1.UnaryRequest{Foo: want})
 	if err != nil || got.GetFoo() != want {
 		return fmt.Errorf("a well-behaved client got %v, %w, want %q", got, err, want)
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/internal/proctest"
 )
 
@@ -26,9 +26,9 @@ func TestHeapFloor(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer client.close()
-		request := &examplev1.Method1Request{Foo: strings.Repeat("x", 64<<10)}
+		request := &testv1.UnaryRequest{Foo: strings.Repeat("x", 64<<10)}
 		for range 150 {
-			if _, err := examplev1.NewExampleClient(client.Client).Method1(t.Context(), request); err != nil {
+			if _, err := testv1.NewTestClient(client.Client).Unary(t.Context(), request); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -19,8 +19,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	examplev1 "example.com/ttrpc-starter/gen/example/v1"
-	"example.com/ttrpc-starter/internal/wire"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 // header returns a header without length.
@@ -178,7 +178,7 @@ func (s *session) legal() *op {
 }
 
 func (s *session) method1() *op {
-	m := &examplev1.Method1Request{Foo: s.text(30), Bar: s.text(30)}
+	m := &testv1.UnaryRequest{Foo: s.text(30), Bar: s.text(30)}
 	if s.rng.IntN(100) == 0 {
 		m.Bar = s.text(100 << 10)
 	}
@@ -187,9 +187,9 @@ func (s *session) method1() *op {
 		flags = wire.Flags(s.rng.Uint32()) // none means anything to a unary call
 	}
 	return &op{
-		name:   "Method1",
-		frames: []frame{request("Method1", flags, m)},
-		met:    wantMessage(&examplev1.Method1Response{Foo: m.Foo, Bar: m.Bar}),
+		name:   "Unary",
+		frames: []frame{request("Unary", flags, m)},
+		met:    wantMessage(&testv1.UnaryResponse{Foo: m.Foo, Bar: m.Bar}),
 	}
 }
 
@@ -199,7 +199,7 @@ func (s *session) unknown() *op {
 		Service: pick(s, "", "nobody", exampleService, s.text(300)), Method: s.text(5), Payload: s.bytes(40),
 	}
 	if r.Service != exampleService {
-		r.Method = pick(s, r.Method, "Method1", "Echo", "Join")
+		r.Method = pick(s, r.Method, "Unary", "Echo", "Join")
 	}
 	return &op{
 		name:   "unknown method",
@@ -211,7 +211,7 @@ func (s *session) unknown() *op {
 // oddRequest is valid in a way that no ttrpc client makes use of.
 func (s *session) oddRequest() *op {
 	r := &ttrpc.Request{
-		Service: exampleService, Method: "Method1", Payload: marshal(&examplev1.Method1Request{Foo: "odd"}),
+		Service: exampleService, Method: "Unary", Payload: marshal(&testv1.UnaryRequest{Foo: "odd"}),
 		TimeoutNano: math.MaxInt64,
 	}
 	for range s.rng.IntN(5) {
@@ -229,13 +229,13 @@ func (s *session) oddRequest() *op {
 	return &op{
 		name:   "odd request",
 		frames: []frame{{header(0, wire.TypeRequest, 0), b}},
-		met:    wantMessage(&examplev1.Method1Response{Foo: "odd"}),
+		met:    wantMessage(&testv1.UnaryResponse{Foo: "odd"}),
 	}
 }
 
 // badMessage is a valid request with a message that is none.
 func (s *session) badMessage() *op {
-	method := pick(s, "Method1", "Split", "Join", "Echo")
+	method := pick(s, "Unary", "Split", "Join", "Echo")
 	r := &ttrpc.Request{Service: exampleService, Method: method, Payload: []byte{0xff}}
 	return &op{
 		name:   "bad message",
@@ -247,7 +247,7 @@ func (s *session) badMessage() *op {
 // expired is a call that has no time.
 func (s *session) expired() *op {
 	r := &ttrpc.Request{
-		Service: exampleService, Method: pick(s, "Method1", "Split", "Join", "Echo"),
+		Service: exampleService, Method: pick(s, "Unary", "Split", "Join", "Echo"),
 		TimeoutNano: pick(s, -1, 1, 1000, math.MinInt64, -int64(time.Hour)),
 	}
 	o := &op{
@@ -257,7 +257,7 @@ func (s *session) expired() *op {
 	}
 	if r.Method == "Join" || r.Method == "Echo" {
 		for range s.rng.IntN(4) {
-			o.frames = append(o.frames, message(&examplev1.EchoRequest{Message: s.text(10)}))
+			o.frames = append(o.frames, message(&testv1.EchoRequest{Message: s.text(10)}))
 		}
 		o.frames = append(o.frames, lastMessage())
 	}
@@ -268,11 +268,11 @@ func (s *session) split() *op {
 	words := s.words(20)
 	var want []proto.Message
 	for _, w := range words {
-		want = append(want, &examplev1.SplitResponse{Word: w})
+		want = append(want, &testv1.SplitResponse{Word: w})
 	}
 	return &op{
 		name:   "Split",
-		frames: []frame{request("Split", wire.FlagRemoteClosed, &examplev1.SplitRequest{Text: strings.Join(words, " ")})},
+		frames: []frame{request("Split", wire.FlagRemoteClosed, &testv1.SplitRequest{Text: strings.Join(words, " ")})},
 		met:    wantMessages(want...),
 	}
 }
@@ -282,14 +282,14 @@ func (s *session) join() *op {
 	o := &op{
 		name:   "Join",
 		frames: []frame{request("Join", wire.FlagRemoteOpen, nil)},
-		met:    wantMessage(&examplev1.JoinResponse{Text: strings.Join(words, " ")}),
+		met:    wantMessage(&testv1.JoinResponse{Text: strings.Join(words, " ")}),
 	}
 	for i, w := range words {
 		if i == 0 && s.rng.IntN(4) == 0 { // the request may bring the first message along
-			o.frames[0] = request("Join", wire.FlagRemoteOpen, &examplev1.JoinRequest{Word: w})
+			o.frames[0] = request("Join", wire.FlagRemoteOpen, &testv1.JoinRequest{Word: w})
 			continue
 		}
-		o.frames = append(o.frames, message(&examplev1.JoinRequest{Word: w}))
+		o.frames = append(o.frames, message(&testv1.JoinRequest{Word: w}))
 	}
 	o.frames = append(o.frames, lastMessage())
 	return o
@@ -309,11 +309,11 @@ func (s *session) echo() *op {
 		if s.rng.IntN(8) == 0 { // says nothing at all
 			o.frames = append(o.frames, frame{header(0, wire.TypeData, wire.FlagNoData|pick(s, 0, wire.FlagRemoteOpen)), nil})
 		}
-		want = append(want, &examplev1.EchoResponse{Message: text})
-		o.frames = append(o.frames, message(&examplev1.EchoRequest{Message: text}))
+		want = append(want, &testv1.EchoResponse{Message: text})
+		o.frames = append(o.frames, message(&testv1.EchoRequest{Message: text}))
 	}
 	if s.rng.IntN(4) == 0 { // the end may bring a message along, if it is empty
-		want = append(want, &examplev1.EchoResponse{})
+		want = append(want, &testv1.EchoResponse{})
 		o.frames = append(o.frames, frame{header(0, wire.TypeData, wire.FlagRemoteClosed), nil})
 	} else {
 		o.frames = append(o.frames, lastMessage())
@@ -419,7 +419,7 @@ func (s *session) dataForCall() error {
 
 func (s *session) dataForSplit() error {
 	text := strings.Repeat("a ", 3000)
-	o := &op{frames: []frame{request("Split", wire.FlagRemoteClosed, &examplev1.SplitRequest{Text: text})}}
+	o := &op{frames: []frame{request("Split", wire.FlagRemoteClosed, &testv1.SplitRequest{Text: text})}}
 	s.identify(o)
 	s.send(o.frames[0], frame{header(o.id, wire.TypeData, 0), s.bytes(20)})
 	return s.cutOrServed()
@@ -513,7 +513,7 @@ func (s *session) otherProtocol() error {
 		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 		"SSH-2.0-OpenSSH_9.9\r\n",
 		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-		`{"jsonrpc":"2.0","id":1,"method":"Method1"}`,
+		`{"jsonrpc":"2.0","id":1,"method":"Unary"}`,
 	)))
 	return s.cut()
 }
@@ -574,10 +574,10 @@ func (s *session) tooManyStreams() error {
 	}
 	served := 0
 	for _, o := range ops {
-		m, end := message(&examplev1.EchoRequest{Message: "x"}), lastMessage()
+		m, end := message(&testv1.EchoRequest{Message: "x"}), lastMessage()
 		m.StreamID, end.StreamID = o.id, o.id
 		s.send(m, end)
-		echoed, refused := wantMessages(&examplev1.EchoResponse{Message: "x"}), wantCode(codes.ResourceExhausted)
+		echoed, refused := wantMessages(&testv1.EchoResponse{Message: "x"}), wantCode(codes.ResourceExhausted)
 		o.met = func(got []frame) (bool, error) {
 			if len(got) > 0 && got[0].Type == wire.TypeResponse {
 				return refused(got)
@@ -631,7 +631,7 @@ func (s *session) neverRead() error {
 	}
 	defer func() { _ = conn.Close() }()
 	b := wire.AppendFrame(nil, header(1, wire.TypeRequest, wire.FlagRemoteOpen), request("Echo", 0, nil).payload)
-	m := marshal(&examplev1.EchoRequest{Message: strings.Repeat("x", 4<<10)})
+	m := marshal(&testv1.EchoRequest{Message: strings.Repeat("x", 4<<10)})
 	for range 500 {
 		b = wire.AppendFrame(b, header(1, wire.TypeData, 0), m)
 	}

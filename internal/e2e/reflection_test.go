@@ -69,7 +69,7 @@ func fields(t *testing.T, b []byte, number protowire.Number) (values [][]byte) {
 	return values
 }
 
-const listServices, fileOfExample = "\x3a\x00", "\x22\x12example.v1.Example"
+const listServices, fileOfExample = "\x3a\x00", "\x22\x12test.v1.Test"
 
 // TestReflection calls a method that the test knows from the server alone.
 func TestReflection(t *testing.T) {
@@ -84,7 +84,7 @@ func TestReflection(t *testing.T) {
 		for _, n := range names {
 			services = append(services, string(fields(t, n, 1)[0]))
 		}
-		want := []string{"example.v1.Example", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
+		want := []string{"test.v1.Test", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
 		if !slices.Equal(services, want) {
 			t.Errorf("the services are %q, want %q", services, want)
 		}
@@ -101,10 +101,10 @@ func TestReflection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		method := file.Services().ByName("Example").Methods().ByName("Method1")
+		method := file.Services().ByName("Example").Methods().ByName("Unary")
 		req, resp := dynamicpb.NewMessage(method.Input()), dynamicpb.NewMessage(method.Output())
 		req.Set(method.Input().Fields().ByName("foo"), protoreflect.ValueOfString("from the schema"))
-		if err := client.Call(t.Context(), "example.v1.Example", "Method1", req, resp); err != nil {
+		if err := client.Call(t.Context(), "test.v1.Test", "Unary", req, resp); err != nil {
 			t.Fatal(err)
 		}
 		if got := resp.Get(method.Output().Fields().ByName("foo")).String(); got != "from the schema" {

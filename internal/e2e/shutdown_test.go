@@ -22,10 +22,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	examplev1 "example.com/ttrpc-starter/gen/example/v1"
-	"example.com/ttrpc-starter/internal/interceptor"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
 	"example.com/ttrpc-starter/internal/proctest"
-	"example.com/ttrpc-starter/internal/transport"
+	"example.com/ttrpc-starter/ttrpcx"
 )
 
 var rounds = flag.Int("rounds", 3, "`number` of times that TestStop... and TestKill... do it; 50 is the long run")
@@ -42,7 +42,7 @@ const (
 func dialOurs(t testing.TB, address string) *ttrpc.Client {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	conn, err := transport.Dial(t.Context(), transport.ClientOptions{Address: address, Logger: log})
+	conn, err := ttrpcx.Dial(t.Context(), ttrpcx.ClientOptions{Address: address, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func dialStock(t testing.TB, address string) *ttrpc.Client {
 
 // load is callers that call all the time.
 type load struct {
-	client examplev1.ExampleClient
+	client testv1.TestClient
 	ctx    context.Context
 
 	group    sync.WaitGroup
@@ -83,7 +83,7 @@ func startLoad(t testing.TB, client *ttrpc.Client) *load {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	l := &load{client: examplev1.NewExampleClient(client), ctx: ctx, warm: make(chan struct{})}
+	l := &load{client: testv1.NewTestClient(client), ctx: ctx, warm: make(chan struct{})}
 	var warm sync.WaitGroup
 	warm.Add(callers)
 	for i := range callers {
@@ -107,7 +107,7 @@ func startLoad(t testing.TB, client *ttrpc.Client) *load {
 }
 
 func (l *load) call(foo string) error {
-	got, err := l.client.Method1(l.ctx, &examplev1.Method1Request{Foo: foo})
+	got, err := l.client.Unary(l.ctx, &testv1.UnaryRequest{Foo: foo})
 	if err == nil && got.GetFoo() != foo {
 		err = fmt.Errorf("%w: %q to %q", errWrong, got.GetFoo(), foo)
 	}
@@ -115,14 +115,14 @@ func (l *load) call(foo string) error {
 }
 
 // openStreams opens streams and leaves them open.
-func openStreams(t testing.TB, client *ttrpc.Client) []examplev1.Example_EchoClient {
+func openStreams(t testing.TB, client *ttrpc.Client) []testv1.Test_EchoClient {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	opened := make([]examplev1.Example_EchoClient, streams)
+	opened := make([]testv1.Test_EchoClient, streams)
 	for i := range opened {
 		var err error
-		if opened[i], err = examplev1.NewExampleClient(client).Echo(ctx); err != nil {
+		if opened[i], err = testv1.NewTestClient(client).Echo(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if err := echo(opened[i]); err != nil {
@@ -133,8 +133,8 @@ func openStreams(t testing.TB, client *ttrpc.Client) []examplev1.Example_EchoCli
 }
 
 // echo sends a message and gets it back.
-func echo(stream examplev1.Example_EchoClient) error {
-	if err := stream.Send(&examplev1.EchoRequest{Message: "x"}); err != nil {
+func echo(stream testv1.Test_EchoClient) error {
+	if err := stream.Send(&testv1.EchoRequest{Message: "x"}); err != nil {
 		return err
 	}
 	got, err := stream.Recv()
@@ -145,7 +145,7 @@ func echo(stream examplev1.Example_EchoClient) error {
 }
 
 // finish ends the client's side of a stream and waits for the server to end its.
-func finish(stream examplev1.Example_EchoClient) error {
+func finish(stream testv1.Test_EchoClient) error {
 	if err := stream.CloseSend(); err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (l *load) wantAllAnswered(t testing.TB, s *watched) {
 	if code := s.ExitCode(); code != 0 {
 		t.Errorf("exit code is %d, want 0", code)
 	}
-	if ran, answered := s.count(logMethod1), l.answered.Load(); int64(ran) != answered {
+	if ran, answered := s.count(logUnary), l.answered.Load(); int64(ran) != answered {
 		t.Errorf("the server ran %d calls and %d were answered", ran, answered)
 	}
 	s.wantNoRace(t)
@@ -322,7 +322,7 @@ func TestKillAndRestart(t *testing.T) {
 	address := proctest.Socket(t)
 	s := startWatched(t, address)
 	c := dialOurs(t, address)
-	client := examplev1.NewExampleClient(c)
+	client := testv1.NewTestClient(c)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 
@@ -356,13 +356,13 @@ func TestKillAndRestart(t *testing.T) {
 	for i := range callers {
 		group.Go(func() {
 			work(i, &calls, func() error {
-				_, err := client.Method1(context.Background(), &examplev1.Method1Request{Foo: "x"})
+				_, err := client.Unary(context.Background(), &testv1.UnaryRequest{Foo: "x"})
 				return err
 			})
 		})
 	}
 	for i := range streams {
-		var stream examplev1.Example_EchoClient
+		var stream testv1.Test_EchoClient
 		group.Go(func() {
 			work(callers+i, &echoes, func() (err error) {
 				if stream == nil {
@@ -400,7 +400,7 @@ func TestKillAndRestart(t *testing.T) {
 		lost := calls.lost.Load() + echoes.lost.Load()
 		s.Signal(os.Kill)
 		s.ExitCode()
-		ran += s.count(logMethod1)
+		ran += s.count(logUnary)
 		s.wantNoRace(t)
 
 		s = startWatched(t, address)
@@ -416,7 +416,7 @@ func TestKillAndRestart(t *testing.T) {
 	// The streams are still open: closing the client is what ends them.
 	_ = c.Close()
 	s.stop(t)
-	ran += s.count(logMethod1)
+	ran += s.count(logUnary)
 
 	for _, o := range []*outcomes{&calls, &echoes} {
 		if o.wrong != nil {

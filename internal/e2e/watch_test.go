@@ -46,7 +46,7 @@ func startWatched(t testing.TB, address string, args ...string) *watched {
 
 // Messages of the server's log that are counted.
 const (
-	logMethod1 = "method1 call"
+	logUnary = "method1 call"
 	logSplit   = "split call"
 	logJoin    = "join call"
 	logEcho    = "echo call"
@@ -55,7 +55,7 @@ const (
 	logRefused = "connection refused"
 )
 
-var counted = []string{logMethod1, logSplit, logJoin, logEcho, logEnd, logClosed, logRefused}
+var counted = []string{logUnary, logSplit, logJoin, logEcho, logEnd, logClosed, logRefused}
 
 // keep counts a line of standard error, and keeps it if it is of no kind that is counted.
 func (w *watched) keep(line []byte) bool {
@@ -114,7 +114,7 @@ func (w *watched) untilIdle(t testing.TB, before int) {
 	t.Helper()
 	w.until(t, "giving its descriptors back", func() bool { return w.descriptors(t) <= before })
 	w.until(t, "the end of all handlers", func() bool {
-		return w.logged[logEnd] >= w.logged[logMethod1]+w.logged[logSplit]+w.logged[logJoin]+w.logged[logEcho]
+		return w.logged[logEnd] >= w.logged[logUnary]+w.logged[logSplit]+w.logged[logJoin]+w.logged[logEcho]
 	})
 }
 

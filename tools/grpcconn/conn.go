@@ -23,8 +23,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"example.com/ttrpc-starter/internal/interceptor"
-	"example.com/ttrpc-starter/internal/wire"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 // Dial returns a new connection to a server. ctx is the call's.

@@ -23,9 +23,9 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/internal/proctest"
-	"example.com/ttrpc-starter/internal/wire"
+	"example.com/ttrpc-starter/ttrpcx/wire"
 	"example.com/ttrpc-starter/tools/grpcconn"
 )
 
@@ -106,7 +106,7 @@ func onEach(t *testing.T, test func(t *testing.T, server *proctest.Process, conn
 	}
 }
 
-const service = "/example.v1.Example/"
+const service = "/test.v1.Test/"
 
 var (
 	split = &grpc.StreamDesc{ServerStreams: true}
@@ -128,12 +128,12 @@ func stream(t *testing.T, ctx context.Context, conn *grpcconn.Conn, desc *grpc.S
 // with the old runtime crashes if anything arrives for a stream that it has ended.
 func open(t *testing.T, ctx context.Context, conn *grpcconn.Conn, desc *grpc.StreamDesc, texts ...string) grpc.ClientStream {
 	t.Helper()
-	name, message := "Echo", func(text string) proto.Message { return &examplev1.EchoRequest{Message: text} }
+	name, message := "Echo", func(text string) proto.Message { return &testv1.EchoRequest{Message: text} }
 	switch desc {
 	case split:
-		name, message = "Split", func(text string) proto.Message { return &examplev1.SplitRequest{Text: text} }
+		name, message = "Split", func(text string) proto.Message { return &testv1.SplitRequest{Text: text} }
 	case join:
-		name, message = "Join", func(text string) proto.Message { return &examplev1.JoinRequest{Word: text} }
+		name, message = "Join", func(text string) proto.Message { return &testv1.JoinRequest{Word: text} }
 	}
 	s, err := conn.NewStream(ctx, desc, service+name)
 	if err != nil {
@@ -149,7 +149,7 @@ func open(t *testing.T, ctx context.Context, conn *grpcconn.Conn, desc *grpc.Str
 
 // receive returns the text of the next message: all responses of the service have it in field 1.
 func receive(s grpc.ClientStream) (string, error) {
-	m := new(examplev1.SplitResponse)
+	m := new(testv1.SplitResponse)
 	err := s.RecvMsg(m)
 	return m.GetWord(), err
 }
@@ -169,8 +169,8 @@ func want(t *testing.T, s grpc.ClientStream, end error, texts ...string) {
 }
 
 func method1(ctx context.Context, conn *grpcconn.Conn, foo string) (string, error) {
-	resp := new(examplev1.Method1Response)
-	err := conn.Invoke(ctx, service+"Method1", &examplev1.Method1Request{Foo: foo}, resp)
+	resp := new(testv1.UnaryResponse)
+	err := conn.Invoke(ctx, service+"Unary", &testv1.UnaryRequest{Foo: foo}, resp)
 	return resp.GetFoo(), err
 }
 
@@ -178,7 +178,7 @@ func TestKinds(t *testing.T) {
 	onEach(t, func(t *testing.T, _ *proctest.Process, conn *grpcconn.Conn) {
 		ctx := t.Context()
 		if got, err := method1(ctx, conn, "a"); err != nil || got != "a" {
-			t.Errorf("Method1: got %q, %v", got, err)
+			t.Errorf("Unary: got %q, %v", got, err)
 		}
 		want(t, stream(t, ctx, conn, split, "a, , c"), io.EOF, "a", "", "c")
 		want(t, stream(t, ctx, conn, join, "a", "b"), io.EOF, "a b")
@@ -194,7 +194,7 @@ func TestEnded(t *testing.T) {
 	onEach(t, func(t *testing.T, _ *proctest.Process, conn *grpcconn.Conn) {
 		s := open(t, t.Context(), conn, echo, "early")
 		want(t, s, io.EOF)
-		if err := s.SendMsg(&examplev1.EchoRequest{}); err != io.EOF {
+		if err := s.SendMsg(&testv1.EchoRequest{}); err != io.EOF {
 			t.Errorf("send after the end: %v, want EOF", err)
 		}
 		if err := s.CloseSend(); err != nil {
@@ -210,7 +210,7 @@ func TestContextTravels(t *testing.T) {
 		ctx = metadata.AppendToOutgoingContext(ctx, "Name", "koye", "name", "yoke", "x-bin", "\xff")
 		const seen = "map[name:[koye yoke] x-bin:[/w]] true"
 		if got, err := method1(ctx, conn, "context"); err != nil || got != seen {
-			t.Errorf("the handler of Method1 saw %q, %v, want %q", got, err, seen)
+			t.Errorf("the handler of Unary saw %q, %v, want %q", got, err, seen)
 		}
 		for _, desc := range []*grpc.StreamDesc{split, join, echo} {
 			want(t, stream(t, ctx, conn, desc, "context"), io.EOF, seen)
@@ -236,7 +236,7 @@ func TestStatusAndDetails(t *testing.T) {
 			}
 		}
 		_, err := method1(t.Context(), conn, "fail")
-		check("Method1", err)
+		check("Unary", err)
 		for name, s := range map[string]grpc.ClientStream{
 			"Split": stream(t, t.Context(), conn, split, "a, fail"),
 			"Echo":  open(t, t.Context(), conn, echo, "a", "fail"),
@@ -250,7 +250,7 @@ func TestStatusAndDetails(t *testing.T) {
 		_, err = receive(open(t, t.Context(), conn, join, "a", "fail"))
 		check("Join", err)
 
-		err = conn.Invoke(t.Context(), service+"Nothing", new(examplev1.Method1Request), new(examplev1.Method1Response))
+		err = conn.Invoke(t.Context(), service+"Nothing", new(testv1.UnaryRequest), new(testv1.UnaryResponse))
 		if status.Code(err) != codes.Unimplemented {
 			t.Errorf("unknown method: %v", err)
 		}
@@ -261,7 +261,7 @@ func TestStatusAndDetails(t *testing.T) {
 func TestCancel(t *testing.T) {
 	onEach(t, func(t *testing.T, server *proctest.Process, conn *grpcconn.Conn) {
 		calls := map[string]func(ctx context.Context) error{
-			"Method1": func(ctx context.Context) error { _, err := method1(ctx, conn, "block"); return err },
+			"Unary": func(ctx context.Context) error { _, err := method1(ctx, conn, "block"); return err },
 		}
 		for name, desc := range map[string]*grpc.StreamDesc{"Split": split, "Join": join, "Echo": echo} {
 			calls[name] = func(ctx context.Context) error {
@@ -269,7 +269,7 @@ func TestCancel(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if err := s.SendMsg(&examplev1.EchoRequest{Message: "block"}); err != nil && err != io.EOF {
+				if err := s.SendMsg(&testv1.EchoRequest{Message: "block"}); err != nil && err != io.EOF {
 					return err
 				}
 				_, err = receive(s) // says why, if the stream has ended before
@@ -329,7 +329,7 @@ func TestReadAheadIsBounded(t *testing.T) {
 			conn := grpcconn.New(func(context.Context) (net.Conn, error) { return client, nil })
 			s := stream(t, ctx, conn, split, "a")
 
-			message, err := proto.Marshal(&examplev1.SplitResponse{Word: strings.Repeat("x", size)})
+			message, err := proto.Marshal(&testv1.SplitResponse{Word: strings.Repeat("x", size)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -384,7 +384,7 @@ func TestTooLarge(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.SendMsg(&examplev1.EchoRequest{Message: large}); status.Code(err) != codes.ResourceExhausted {
+		if err := s.SendMsg(&testv1.EchoRequest{Message: large}); status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("a message of over 4 MiB: %v", err)
 		}
 		want(t, s, status.Error(codes.ResourceExhausted, ""))
@@ -420,7 +420,7 @@ func TestNotTTRPC(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err = s.SendMsg(new(examplev1.SplitRequest)); err == nil {
+			if err = s.SendMsg(new(testv1.SplitRequest)); err == nil {
 				_, err = receive(s)
 			}
 			check(err)
@@ -432,11 +432,11 @@ func TestNotTTRPC(t *testing.T) {
 func TestMisuse(t *testing.T) {
 	onEach(t, func(t *testing.T, _ *proctest.Process, conn *grpcconn.Conn) {
 		s := stream(t, t.Context(), conn, split, "a")
-		if err := s.SendMsg(&examplev1.SplitRequest{}); status.Code(err) != codes.Internal {
+		if err := s.SendMsg(&testv1.SplitRequest{}); status.Code(err) != codes.Internal {
 			t.Errorf("second message of one: %v", err)
 		}
 		s = stream(t, t.Context(), conn, echo)
-		if err := s.SendMsg(&examplev1.EchoRequest{}); status.Code(err) != codes.Internal && err != io.EOF {
+		if err := s.SendMsg(&testv1.EchoRequest{}); status.Code(err) != codes.Internal && err != io.EOF {
 			t.Errorf("message after CloseSend: %v", err)
 		}
 		s, err := conn.NewStream(t.Context(), split, service+"Split")

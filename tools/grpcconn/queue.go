@@ -3,7 +3,7 @@ package grpcconn
 import (
 	"sync"
 
-	"example.com/ttrpc-starter/internal/wire"
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 // ReadAhead bounds what a stream holds of messages that have arrived and are not asked for yet, in bytes. Small messages

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"example.com/ttrpc-starter/internal/wire"
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 type stream struct {

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 
 	"example.com/ttrpc-starter/internal/cli"
-	"example.com/ttrpc-starter/internal/interceptor"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
 // call is one call of a method. It hears from grpcurl how the call goes on.

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"example.com/ttrpc-starter/internal/cli"
-	"example.com/ttrpc-starter/internal/transport"
+	"example.com/ttrpc-starter/ttrpcx"
 )
 
 const (
@@ -61,7 +61,7 @@ type options struct {
 	verbose, veryVerbose       bool
 	plaintext, insecure        bool
 	cacert, cert, key          string
-	allow                      transport.ClientOptions // only Allow is used
+	allow                      ttrpcx.ClientOptions // only Allow is used
 	out                        string
 	json                       bool
 	maxMessages                int
@@ -123,7 +123,7 @@ func parse(args []string, stdout, stderr io.Writer) (*options, error) {
 	err := o.parse(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
 		flags.SetOutput(stdout)
-		fmt.Fprintf(stdout, usage, transport.DefaultAddress())
+		fmt.Fprintf(stdout, usage, ttrpcx.DefaultAddress())
 		flags.PrintDefaults()
 		fmt.Fprint(stdout, exitCodes)
 		return nil, err
@@ -151,7 +151,7 @@ func (o *options) parse(flags *flag.FlagSet, args []string) error {
 		}
 		words, args = append(words, rest[0]), rest[1:]
 	}
-	o.address = transport.DefaultAddress()
+	o.address = ttrpcx.DefaultAddress()
 	if o.ui {
 		return o.pageWords(words, flags)
 	}
@@ -224,7 +224,7 @@ func (o *options) validate(stderr io.Writer) error {
 			return fmt.Errorf("-H is %q: want 'name: value'", h)
 		}
 	}
-	if _, err := transport.ParseAddress(o.address); err != nil {
+	if _, err := ttrpcx.ParseAddress(o.address); err != nil {
 		return err
 	}
 	if o.verb != "" && o.data != "" {

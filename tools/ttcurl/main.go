@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"example.com/ttrpc-starter/internal/cli"
-	"example.com/ttrpc-starter/internal/interceptor"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
 func main() { cli.Main("ttcurl", run) }

@@ -14,12 +14,12 @@ import (
 	"github.com/jhump/protoreflect/desc" //nolint:staticcheck // grpcurl's interfaces are made of it
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
 // linked are the files that -linked stands for. Add your own here.
 var linked = []protoreflect.FileDescriptor{
-	examplev1.File_example_v1_example_proto,
+	testv1.File_test_v1_test_proto,
 }
 
 // schema knows services, methods and messages.

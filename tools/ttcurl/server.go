@@ -12,7 +12,7 @@ import (
 
 	"github.com/fullstorydev/grpcurl"
 
-	"example.com/ttrpc-starter/internal/transport"
+	"example.com/ttrpc-starter/ttrpcx"
 	"example.com/ttrpc-starter/tools/grpcconn"
 )
 
@@ -52,10 +52,10 @@ func (s *server) dialError() error {
 }
 
 func (o *options) dial(ctx context.Context) (net.Conn, error) {
-	options := transport.ClientOptions{Address: o.address, Allow: o.allow.Allow, Insecure: o.plaintext}
+	options := ttrpcx.ClientOptions{Address: o.address, Allow: o.allow.Allow, Insecure: o.plaintext}
 	hostport, tcp := strings.CutPrefix(o.address, "tcp://")
 	if !tcp || o.plaintext {
-		return transport.DialOnce(ctx, options)
+		return ttrpcx.DialOnce(ctx, options)
 	}
 	// TLS is mutual among the starter's programs; other servers want less, and some cannot be verified.
 	config, err := grpcurl.ClientTLSConfig(o.insecure, o.cacert, o.cert, o.key)

@@ -162,8 +162,8 @@ func TestInterrupt(t *testing.T) {
 	}
 	server, path := stock(t, "-reflection")
 	seen := ""
-	for method, field := range map[string]string{"Method1": "foo", "Split": "text", "Join": "word", "Echo": "message"} {
-		p := proctest.Start(t, ttcurl("-d", `{"`+field+`":"block"}`, path, "example.v1.Example/"+method))
+	for method, field := range map[string]string{"Unary": "foo", "Split": "text", "Join": "word", "Echo": "message"} {
+		p := proctest.Start(t, ttcurl("-d", `{"`+field+`":"block"}`, path, "test.v1.Test/"+method))
 		server.WaitFor(seen + "blocks\n")
 		p.Signal(os.Interrupt)
 		if code := p.ExitCode(); code != 65 {
@@ -173,7 +173,7 @@ func TestInterrupt(t *testing.T) {
 		server.WaitFor(seen)
 	}
 	for _, method := range []string{"Join", "Echo"} {
-		cmd := ttcurl("-v", "-d", "@", path, "example.v1.Example/"+method)
+		cmd := ttcurl("-v", "-d", "@", path, "test.v1.Test/"+method)
 		in, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -193,7 +193,7 @@ func TestAsTheyArrive(t *testing.T) {
 	_, path := stock(t, "-reflection")
 	for name, flags := range map[string][]string{"plain": nil, "json": {"-json"}, "text": {"-format", "text"}} {
 		t.Run(name, func(t *testing.T) {
-			cmd := ttcurl(append(flags, "-d", "@", path, "example.v1.Example/Echo")...)
+			cmd := ttcurl(append(flags, "-d", "@", path, "test.v1.Test/Echo")...)
 			in, err := cmd.StdinPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -235,7 +235,7 @@ func TestAsTheyArrive(t *testing.T) {
 // TestServerEndsFirst shows that a call ends with its server's answer although the input goes on.
 func TestServerEndsFirst(t *testing.T) {
 	_, path := stock(t, "-reflection")
-	cmd := ttcurl("-d", "@", path, "example.v1.Example/Echo")
+	cmd := ttcurl("-d", "@", path, "test.v1.Test/Echo")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -277,11 +277,11 @@ printf '%s\n' "${COMPREPLY[@]}"`
 		}
 		for line, want := range map[string]string{
 			"ttcurl " + path + " l":                             "list\n",
-			"ttcurl " + path + " example.v1.Example/S":          "example.v1.Example/Split\n",
-			"ttcurl unix://" + path + " example.v1.Example/S":   "example.v1.Example/Split\n",
-			"ttcurl -d '{\"a\": 1}' " + path + " example.v1.E":  "example.v1.Example/Method1\nexample.v1.Example/Split\nexample.v1.Example/Join\nexample.v1.Example/Echo\n",
-			"ttcurl " + path + " list ":                         "example.v1.Example\n",
-			"ttcurl " + path + " describe example.v1.Example/J": "example.v1.Example/Join\n",
+			"ttcurl " + path + " test.v1.Test/S":          "test.v1.Test/Split\n",
+			"ttcurl unix://" + path + " test.v1.Test/S":   "test.v1.Test/Split\n",
+			"ttcurl -d '{\"a\": 1}' " + path + " test.v1.E":  "test.v1.Test/Unary\ntest.v1.Test/Split\ntest.v1.Test/Join\ntest.v1.Test/Echo\n",
+			"ttcurl " + path + " list ":                         "test.v1.Test\n",
+			"ttcurl " + path + " describe test.v1.Test/J": "test.v1.Test/Join\n",
 			"ttcurl -max-":             "-max-messages\n-max-time\n",
 			"ttcurl -format ":          "json\ntext\n",
 			"ttcurl -proto ":           "\n",
@@ -301,7 +301,7 @@ _files() { print files }
 source <(ttcurl completion zsh)
 words=(ttcurl "$@") CURRENT=$(( $# + 1 ))
 _ttcurl`
-		if got, want := inShell(t, "zsh", "-fc", script, "zsh", path, "example.v1.Example/S"), "example.v1.Example/Split\n"; got != want {
+		if got, want := inShell(t, "zsh", "-fc", script, "zsh", path, "test.v1.Test/S"), "test.v1.Test/Split\n"; got != want {
 			t.Errorf("completed to %q, want %q", got, want)
 		}
 		if got, want := inShell(t, "zsh", "-fc", script, "zsh", "-proto", ""), "files\n"; got != want {
@@ -309,8 +309,8 @@ _ttcurl`
 		}
 	})
 	t.Run("fish", func(t *testing.T) {
-		const script = `ttcurl completion fish | source; complete -C "ttcurl $argv[1] example.v1.Example/S"`
-		if got, want := inShell(t, "fish", "--no-config", "-c", script, path), "example.v1.Example/Split\n"; got != want {
+		const script = `ttcurl completion fish | source; complete -C "ttcurl $argv[1] test.v1.Test/S"`
+		if got, want := inShell(t, "fish", "--no-config", "-c", script, path), "test.v1.Test/Split\n"; got != want {
 			t.Errorf("completed to %q, want %q", got, want)
 		}
 	})

@@ -14,7 +14,7 @@ import (
 
 	"example.com/ttrpc-starter/bench/internal/endpoint"
 	"example.com/ttrpc-starter/bench/result"
-	"example.com/ttrpc-starter/internal/heapfloor"
+	"example.com/ttrpc-starter/ttrpcx/heapfloor"
 )
 
 // Command is what a process is asked to do. Which fields count depends on Do.

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"example.com/ttrpc-starter/bench/internal/control"
-	"example.com/ttrpc-starter/internal/heapfloor"
+	"example.com/ttrpc-starter/ttrpcx/heapfloor"
 )
 
 // process is a contender's server or client.

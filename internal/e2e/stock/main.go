@@ -17,7 +17,7 @@ import (
 
 	"github.com/containerd/ttrpc"
 
-	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
 func main() {
@@ -44,7 +44,7 @@ func serve(path string) error {
 	if err != nil {
 		return err
 	}
-	examplev1.RegisterExampleService(server, example{})
+	testv1.RegisterTestService(server, example{})
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return err
@@ -60,14 +60,14 @@ func call(path string) error {
 	}
 	c := ttrpc.NewClient(conn)
 	defer func() { _ = c.Close() }()
-	client, ctx := examplev1.NewExampleClient(c), context.Background()
+	client, ctx := testv1.NewTestClient(c), context.Background()
 
-	one, err := client.Method1(ctx, &examplev1.Method1Request{Foo: "a", Bar: "b"})
+	one, err := client.Unary(ctx, &testv1.UnaryRequest{Foo: "a", Bar: "b"})
 	if err != nil || one.GetFoo() != "a" || one.GetBar() != "b" {
-		return fmt.Errorf("answer of Method1: %v, %w", one, err)
+		return fmt.Errorf("answer of Unary: %v, %w", one, err)
 	}
 
-	split, err := client.Split(ctx, &examplev1.SplitRequest{Text: "a b"})
+	split, err := client.Split(ctx, &testv1.SplitRequest{Text: "a b"})
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func call(path string) error {
 		return err
 	}
 	for _, word := range []string{"a", "b"} {
-		if err := join.Send(&examplev1.JoinRequest{Word: word}); err != nil {
+		if err := join.Send(&testv1.JoinRequest{Word: word}); err != nil {
 			return err
 		}
 	}
@@ -98,7 +98,7 @@ func call(path string) error {
 		return err
 	}
 	for _, message := range []string{"a", "b"} {
-		if err := echo.Send(&examplev1.EchoRequest{Message: message}); err != nil {
+		if err := echo.Send(&testv1.EchoRequest{Message: message}); err != nil {
 			return err
 		}
 		if got, err := echo.Recv(); err != nil || got.GetMessage() != message {
@@ -115,27 +115,27 @@ func call(path string) error {
 }
 
 // example has the methods that the project starts with; any that are added are nil, and not called by tests.
-type example struct{ examplev1.ExampleService }
+type example struct{ testv1.TestService }
 
-func (example) Method1(_ context.Context, req *examplev1.Method1Request) (*examplev1.Method1Response, error) {
-	return &examplev1.Method1Response{Foo: req.GetFoo(), Bar: req.GetBar()}, nil
+func (example) Unary(_ context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+	return &testv1.UnaryResponse{Foo: req.GetFoo(), Bar: req.GetBar()}, nil
 }
 
-func (example) Split(_ context.Context, req *examplev1.SplitRequest, stream examplev1.Example_SplitServer) error {
+func (example) Split(_ context.Context, req *testv1.SplitRequest, stream testv1.Test_SplitServer) error {
 	for _, word := range strings.Fields(req.GetText()) {
-		if err := stream.Send(&examplev1.SplitResponse{Word: word}); err != nil {
+		if err := stream.Send(&testv1.SplitResponse{Word: word}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (example) Join(_ context.Context, stream examplev1.Example_JoinServer) (*examplev1.JoinResponse, error) {
+func (example) Join(_ context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
 	var words []string
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return &examplev1.JoinResponse{Text: strings.Join(words, " ")}, nil
+			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
 		} else if err != nil {
 			return nil, err
 		}
@@ -143,7 +143,7 @@ func (example) Join(_ context.Context, stream examplev1.Example_JoinServer) (*ex
 	}
 }
 
-func (example) Echo(_ context.Context, stream examplev1.Example_EchoServer) error {
+func (example) Echo(_ context.Context, stream testv1.Test_EchoServer) error {
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -151,7 +151,7 @@ func (example) Echo(_ context.Context, stream examplev1.Example_EchoServer) erro
 		} else if err != nil {
 			return err
 		}
-		if err := stream.Send(&examplev1.EchoResponse{Message: req.GetMessage()}); err != nil {
+		if err := stream.Send(&testv1.EchoResponse{Message: req.GetMessage()}); err != nil {
 			return err
 		}
 	}

@@ -30,7 +30,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
 func main() {
@@ -44,7 +44,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	examplev1.RegisterExampleService(server, example{})
+	testv1.RegisterTestService(server, example{})
 	if *reflect {
 		registerReflection(server)
 	}
@@ -57,7 +57,7 @@ func main() {
 }
 
 // example has the methods that the project starts with; any that are added are nil, and not called by tests.
-type example struct{ examplev1.ExampleService }
+type example struct{ testv1.TestService }
 
 var errEarly = errors.New("early")
 
@@ -89,19 +89,19 @@ func answer(ctx context.Context, text string) (string, error) {
 	return text, nil
 }
 
-func (example) Method1(ctx context.Context, req *examplev1.Method1Request) (*examplev1.Method1Response, error) {
+func (example) Unary(ctx context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
 	foo, err := answer(ctx, req.GetFoo())
 	if err != nil {
 		return nil, err
 	}
-	return &examplev1.Method1Response{Foo: foo, Bar: req.GetBar()}, nil
+	return &testv1.UnaryResponse{Foo: foo, Bar: req.GetBar()}, nil
 }
 
-func (example) Split(ctx context.Context, req *examplev1.SplitRequest, stream examplev1.Example_SplitServer) error {
+func (example) Split(ctx context.Context, req *testv1.SplitRequest, stream testv1.Test_SplitServer) error {
 	if n, ok := strings.CutPrefix(req.GetText(), "count "); ok {
 		end, err := strconv.Atoi(n)
 		for i := 0; i < end && err == nil; i++ {
-			err = stream.Send(&examplev1.SplitResponse{Word: strconv.Itoa(i)})
+			err = stream.Send(&testv1.SplitResponse{Word: strconv.Itoa(i)})
 		}
 		return err
 	}
@@ -110,25 +110,25 @@ func (example) Split(ctx context.Context, req *examplev1.SplitRequest, stream ex
 		if err != nil {
 			return err
 		}
-		if err := stream.Send(&examplev1.SplitResponse{Word: word}); err != nil {
+		if err := stream.Send(&testv1.SplitResponse{Word: word}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (example) Join(ctx context.Context, stream examplev1.Example_JoinServer) (*examplev1.JoinResponse, error) {
+func (example) Join(ctx context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
 	var words []string
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return &examplev1.JoinResponse{Text: strings.Join(words, " ")}, nil
+			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
 		} else if err != nil {
 			return nil, err
 		}
 		word, err := answer(ctx, req.GetWord())
 		if errors.Is(err, errEarly) {
-			return &examplev1.JoinResponse{Text: word}, nil
+			return &testv1.JoinResponse{Text: word}, nil
 		} else if err != nil {
 			return nil, err
 		}
@@ -136,7 +136,7 @@ func (example) Join(ctx context.Context, stream examplev1.Example_JoinServer) (*
 	}
 }
 
-func (example) Echo(ctx context.Context, stream examplev1.Example_EchoServer) error {
+func (example) Echo(ctx context.Context, stream testv1.Test_EchoServer) error {
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -150,7 +150,7 @@ func (example) Echo(ctx context.Context, stream examplev1.Example_EchoServer) er
 		} else if err != nil {
 			return err
 		}
-		if err := stream.Send(&examplev1.EchoResponse{Message: message}); err != nil {
+		if err := stream.Send(&testv1.EchoResponse{Message: message}); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	v1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
-	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
 // registerReflection serves gRPC's own reflection, v1.
@@ -29,7 +29,7 @@ type services struct{}
 
 func (services) GetServiceInfo() map[string]grpc.ServiceInfo {
 	info := map[string]grpc.ServiceInfo{}
-	file := examplev1.File_example_v1_example_proto.Services()
+	file := testv1.File_test_v1_test_proto.Services()
 	for i := range file.Len() {
 		info[string(file.Get(i).FullName())] = grpc.ServiceInfo{}
 	}

@@ -107,7 +107,7 @@ func TestBrowser(t *testing.T) {
 	if heading := read(ctx, t, chromedp.Text(chromedp.CSS("header"))); !strings.Contains(heading, address) {
 		t.Errorf("heading %q", heading)
 	}
-	for list, want := range map[string]string{"service": "[example.v1.Example]", "method": "[Echo Join Method1 Split]"} {
+	for list, want := range map[string]string{"service": "[test.v1.Test]", "method": "[Echo Join Unary Split]"} {
 		names := read(ctx, t, chromedp.Evaluate[[]string](`$("#grpc-`+list+` option").get().map((o) => o.text)`))
 		if got := fmt.Sprint(names); got != want {
 			t.Errorf("%ss %s, want %s", list, got, want)
@@ -115,11 +115,11 @@ func TestBrowser(t *testing.T) {
 	}
 
 	for _, test := range []struct{ method, request, want string }{
-		{"Method1", `{"foo": "Foo", "bar": "it's <b>"}`, `{"bar":"it's \u003cb\u003e","foo":"Foo"}`},
+		{"Unary", `{"foo": "Foo", "bar": "it's <b>"}`, `{"bar":"it's \u003cb\u003e","foo":"Foo"}`},
 		{"Split", `{"text": "light, as"}`, `{"word":"light"} {"word":"as"}`},
 		{"Join", `[{"word": "two"}, {"word": "words"}]`, `{"text":"two words"}`},
 		{"Echo", `[{"message": "a"}, {"message": "b"}]`, `{"message":"a"} {"message":"b"}`},
-		{"Method1", `{"foo": "fail"}`, ``},
+		{"Unary", `{"foo": "fail"}`, ``},
 	} {
 		t.Run(test.method, func(t *testing.T) {
 			do(ctx, t,
@@ -176,7 +176,7 @@ func TestForm(t *testing.T) {
 	ctx := browser(t)
 	server := proctest.Start(t, program(dir, "server", "-address", address))
 	server.WaitFor("server start")
-	url, _, _ := ttcurl(t, dir, "-import-path", "proto", "-proto", "example/v1/example.proto", "-H", "name: koye")
+	url, _, _ := ttcurl(t, dir, "-import-path", "proto", "-proto", "test/v1/test.proto", "-H", "name: koye")
 	const (
 		field  = "#grpc-request-form tr.message_field "
 		answer = chromedp.CSS("#grpc-response-data textarea")
@@ -196,8 +196,8 @@ func TestForm(t *testing.T) {
 		t.Errorf("the page shows %s, want %s", got, want)
 	}
 	server.WaitFor("koye")
-	const want = "ttcurl -import-path=proto -proto=example/v1/example.proto " + address +
-		` -H 'name: koye' -d '{"text":"light as a feather"}' example.v1.Example/Split`
+	const want = "ttcurl -import-path=proto -proto=test/v1/test.proto " + address +
+		` -H 'name: koye' -d '{"text":"light as a feather"}' test.v1.Test/Split`
 	if got := read(ctx, t, chromedp.Text(chromedp.CSS("#ttcurl-command"))); got != want {
 		t.Errorf("the page shows the command\n%s, want\n%s", got, want)
 	}

@@ -96,7 +96,7 @@ func start(t *testing.T) (*proctest.Process, ui.Options) {
 	path := strings.TrimPrefix(proctest.Socket(t), "unix://")
 	server := proctest.Start(t, exec.Command(proctest.Exe(programs, "stock"), path))
 	server.WaitFor("serving")
-	source, err := grpcurl.DescriptorSourceFromProtoFiles([]string{"../../../proto"}, "example/v1/example.proto")
+	source, err := grpcurl.DescriptorSourceFromProtoFiles([]string{"../../../proto"}, "test/v1/test.proto")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func (v *visitor) invoke(ctx context.Context, method, field, text string) *http.
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	return v.request(ctx, http.MethodPost, "invoke/example.v1.Example."+method, string(body))
+	return v.request(ctx, http.MethodPost, "invoke/test.v1.Test."+method, string(body))
 }
 
 func (v *visitor) do(req *http.Request) (*http.Response, string) {
@@ -237,7 +237,7 @@ func TestGuard(t *testing.T) {
 	_, o := start(t)
 	v := visit(t, serve(t, o).url)
 	const (
-		method      = "invoke/example.v1.Example.Method1"
+		method      = "invoke/test.v1.Test.Unary"
 		unsupported = http.StatusUnsupportedMediaType
 	)
 	for name, test := range map[string]struct {
@@ -257,7 +257,7 @@ func TestGuard(t *testing.T) {
 		"not in the schema": {func(r *http.Request) { r.URL.Path += "X" }, http.StatusNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
-			req := v.invoke(t.Context(), "Method1", "foo", "Foo")
+			req := v.invoke(t.Context(), "Unary", "foo", "Foo")
 			test.change(req)
 			resp, body := v.do(req)
 			if resp.StatusCode != test.status {
@@ -279,7 +279,7 @@ func TestGuard(t *testing.T) {
 	for host, status := range map[string]int{"localhost": http.StatusOK, "example.com": http.StatusForbidden} {
 		req := v.request(t.Context(), http.MethodGet, "metadata", "")
 		req.Host = net.JoinHostPort(host, v.page.Port())
-		req.URL.RawQuery = "method=example.v1.Example.Method1"
+		req.URL.RawQuery = "method=test.v1.Test.Unary"
 		if resp, body := v.do(req); resp.StatusCode != status {
 			t.Error(host, resp.Status, body)
 		}
@@ -301,7 +301,7 @@ func TestCancel(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				resp, err := v.Do(v.invoke(ctx, "Method1", "foo", "block"))
+				resp, err := v.Do(v.invoke(ctx, "Unary", "foo", "block"))
 				if err == nil {
 					resp.Body.Close()
 				}
@@ -376,17 +376,17 @@ func TestInterrupt(t *testing.T) {
 func TestWrongKind(t *testing.T) {
 	dir := directory(t)
 	proctest.Start(t, program(dir, "stock", "-reflection", "app.sock")).WaitFor("serving")
-	proto, err := os.ReadFile("../../../proto/example/v1/example.proto")
+	proto, err := os.ReadFile("../../../proto/test/v1/test.proto")
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrong := strings.Replace(string(proto), "rpc Method1(", "rpc Method1(stream ", 1)
+	wrong := strings.Replace(string(proto), "rpc Unary(", "rpc Unary(stream ", 1)
 	if err := os.WriteFile(filepath.Join(dir, "wrong.proto"), []byte(wrong), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	url, _, _ := ttcurl(t, dir, "-proto", "wrong.proto")
 	v := visit(t, url)
-	if _, body := v.do(v.invoke(t.Context(), "Method1", "foo", "Foo")); !strings.Contains(body, "client streaming") {
+	if _, body := v.do(v.invoke(t.Context(), "Unary", "foo", "Foo")); !strings.Contains(body, "client streaming") {
 		t.Error(body)
 	}
 	if _, body := v.do(v.invoke(t.Context(), "Split", "text", "alive")); !strings.Contains(body, "alive") {
@@ -398,7 +398,7 @@ func TestWrongKind(t *testing.T) {
 func TestNoServer(t *testing.T) {
 	url, _, _ := ttcurl(t, directory(t), "-linked")
 	v := visit(t, url)
-	for method, field := range map[string]string{"Method1": "foo", "Split": "text", "Join": "word", "Echo": "message"} {
+	for method, field := range map[string]string{"Unary": "foo", "Split": "text", "Join": "word", "Echo": "message"} {
 		if _, body := v.do(v.invoke(t.Context(), method, field, "x")); !strings.Contains(body, "no such file") {
 			t.Errorf("%s: %s", method, body)
 		}
@@ -410,11 +410,11 @@ func TestBadRequest(t *testing.T) {
 	_, o := start(t)
 	v := visit(t, serve(t, o).url)
 	for request, want := range map[string]string{
-		`{"fooo": "x"}`: "Method1Request has no known field named fooo",
+		`{"fooo": "x"}`: "UnaryRequest has no known field named fooo",
 		`{"foo": 1}`:    "string",
 	} {
 		request = `{"data":[` + request + `]}`
-		resp, body := v.do(v.request(t.Context(), http.MethodPost, "invoke/example.v1.Example.Method1", request))
+		resp, body := v.do(v.request(t.Context(), http.MethodPost, "invoke/test.v1.Test.Unary", request))
 		if resp.StatusCode != http.StatusOK ||
 			!strings.Contains(body, `"name":"InvalidArgument"`) || !strings.Contains(body, want) {
 			t.Errorf("%s: %s %s", request, resp.Status, body)

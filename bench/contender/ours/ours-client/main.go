@@ -1,4 +1,4 @@
-// Ours-client is a ttrpc client over the starter's transport.Dial.
+// Ours-client is a ttrpc client over the starter's ttrpcx.Dial.
 package main
 
 import (
@@ -7,21 +7,21 @@ import (
 	"example.com/ttrpc-starter/bench/contender/ttrpc/caller"
 	"example.com/ttrpc-starter/bench/internal/client"
 	"example.com/ttrpc-starter/bench/internal/endpoint"
-	"example.com/ttrpc-starter/internal/transport"
+	"example.com/ttrpc-starter/ttrpcx"
 )
 
 func main() { client.Main(dial) }
 
 func dial(ctx context.Context, e endpoint.Endpoint) (client.Conn, error) {
-	options := transport.ClientOptions{Address: e.Address}
+	options := ttrpcx.ClientOptions{Address: e.Address}
 	network, _ := e.Split()
 	switch {
 	case e.Certs != "":
-		options.TLS = transport.TLSFiles{Cert: e.File("client.pem"), Key: e.File("client-key.pem"), CA: e.File("ca.pem")}
+		options.TLS = ttrpcx.TLSFiles{Cert: e.File("client.pem"), Key: e.File("client-key.pem"), CA: e.File("ca.pem")}
 	case network == "tcp":
 		options.Insecure = true
 	}
-	conn, err := transport.Dial(ctx, options)
+	conn, err := ttrpcx.Dial(ctx, options)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,7 @@ import (
 
 	"example.com/ttrpc-starter/bench/contender/ttrpc/service"
 	"example.com/ttrpc-starter/bench/internal/server"
-	"example.com/ttrpc-starter/internal/transport"
+	"example.com/ttrpc-starter/ttrpcx"
 )
 
 func main() { server.Main(serve) }
@@ -17,18 +17,18 @@ func serve(ctx context.Context, o server.Options, h *server.Handler, ready func(
 	if err != nil {
 		return err
 	}
-	options := transport.ServerOptions{Address: o.Address, MaxCalls: o.MaxCalls}
+	options := ttrpcx.ServerOptions{Address: o.Address, MaxCalls: o.MaxCalls}
 	network, _ := o.Split()
 	switch {
 	case o.Certs != "":
-		options.TLS = transport.TLSFiles{Cert: o.File("server.pem"), Key: o.File("server-key.pem"), CA: o.File("ca.pem")}
+		options.TLS = ttrpcx.TLSFiles{Cert: o.File("server.pem"), Key: o.File("server-key.pem"), CA: o.File("ca.pem")}
 	case network == "tcp":
 		options.Insecure = true
 	}
-	l, err := transport.Listen(ctx, options)
+	l, err := ttrpcx.Listen(ctx, options)
 	if err != nil {
 		return err
 	}
 	ready(l.String())
-	return transport.Serve(ctx, s, l)
+	return ttrpcx.Serve(ctx, s, l)
 }

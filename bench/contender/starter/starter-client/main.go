@@ -11,13 +11,13 @@ import (
 	"example.com/ttrpc-starter/bench/internal/client"
 	"example.com/ttrpc-starter/bench/internal/endpoint"
 	examplev1 "example.com/ttrpc-starter/gen/example/v1"
-	"example.com/ttrpc-starter/internal/transport"
+	"example.com/ttrpc-starter/ttrpcx"
 )
 
 func main() { client.Main(dial) }
 
 func dial(ctx context.Context, e endpoint.Endpoint) (client.Conn, error) {
-	conn, err := transport.Dial(ctx, transport.ClientOptions{Address: e.Address})
+	conn, err := ttrpcx.Dial(ctx, ttrpcx.ClientOptions{Address: e.Address})
 	if err != nil {
 		return nil, err
 	}

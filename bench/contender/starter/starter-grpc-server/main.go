@@ -27,7 +27,7 @@ import (
 
 	examplev1 "example.com/ttrpc-starter/bench/gen/grpc/example/v1"
 	"example.com/ttrpc-starter/internal/cli"
-	"example.com/ttrpc-starter/internal/heapfloor"
+	"example.com/ttrpc-starter/ttrpcx/heapfloor"
 )
 
 func main() { cli.Main("starter-grpc-server", run) }

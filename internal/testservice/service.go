@@ -1,0 +1,122 @@
+// Package testservice is the one service that all tests call: its contract in proto/, its generated code in gen/, and its
+// implementation.
+package testservice
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+)
+
+// Service answers as test.proto says, unless its functions do something else first. The zero value only answers.
+type Service struct {
+	// Begin runs at the start of every handler, with the method's name. Its error is the call's. Default: nothing runs.
+	Begin func(ctx context.Context, method string) error
+
+	// Text gets the text of each message that arrives, word for word for Split, and returns what is answered in its place.
+	// An error ends the call; ErrEnd ends it well, with what was answered so far. Default: the text itself.
+	Text func(ctx context.Context, text string) (string, error)
+}
+
+var _ testv1.TestService = Service{}
+
+// ErrEnd is for Service.Text: end the call now, without an error.
+var ErrEnd = errors.New("end the call")
+
+func (s Service) begin(ctx context.Context, method string) error {
+	if s.Begin == nil {
+		return nil
+	}
+	return s.Begin(ctx, method)
+}
+
+func (s Service) text(ctx context.Context, text string) (string, error) {
+	if s.Text == nil {
+		return text, nil
+	}
+	return s.Text(ctx, text)
+}
+
+// Unary answers one message with one.
+func (s Service) Unary(ctx context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+	if err := s.begin(ctx, "Unary"); err != nil {
+		return nil, err
+	}
+	foo, err := s.text(ctx, req.GetFoo())
+	if err != nil && !errors.Is(err, ErrEnd) {
+		return nil, err
+	}
+	return &testv1.UnaryResponse{Foo: foo, Bar: req.GetBar()}, nil
+}
+
+// Split answers one message with a stream.
+func (s Service) Split(ctx context.Context, req *testv1.SplitRequest, stream testv1.Test_SplitServer) error {
+	if err := s.begin(ctx, "Split"); err != nil {
+		return err
+	}
+	for word := range strings.FieldsSeq(req.GetText()) {
+		word, err := s.text(ctx, word)
+		if err != nil {
+			return ended(err)
+		}
+		if err := stream.Send(&testv1.SplitResponse{Word: word}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Join answers a stream with one message.
+func (s Service) Join(ctx context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
+	if err := s.begin(ctx, "Join"); err != nil {
+		return nil, err
+	}
+	var words []string
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
+		} else if err != nil {
+			return nil, err
+		}
+		word, err := s.text(ctx, req.GetWord())
+		if errors.Is(err, ErrEnd) {
+			return &testv1.JoinResponse{Text: strings.Join(append(words, word), " ")}, nil
+		} else if err != nil {
+			return nil, err
+		}
+		words = append(words, word)
+	}
+}
+
+// Echo answers each message of a stream with one.
+func (s Service) Echo(ctx context.Context, stream testv1.Test_EchoServer) error {
+	if err := s.begin(ctx, "Echo"); err != nil {
+		return err
+	}
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		message, err := s.text(ctx, req.GetMessage())
+		if err != nil {
+			return ended(err)
+		}
+		if err := stream.Send(&testv1.EchoResponse{Message: message}); err != nil {
+			return err
+		}
+	}
+}
+
+func ended(err error) error {
+	if errors.Is(err, ErrEnd) {
+		return nil
+	}
+	return err
+}

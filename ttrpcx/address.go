@@ -1,0 +1,168 @@
+package ttrpcx
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// Address is where a server listens or a client dials. ParseAddress makes them; the zero Address is none.
+type Address struct {
+	scheme scheme
+	rest   string // the path, the name, or host:port
+}
+
+type scheme string
+
+const (
+	schemeUnix     scheme = "unix"
+	schemeAbstract scheme = "unix-abstract"
+	schemeTCP      scheme = "tcp"
+	schemeSystemd  scheme = "systemd"
+)
+
+// app names the directory of the default socket, so that services which began as copies of this one keep out of each
+// other's way: `make rename` changes the module path here, too.
+var app = path.Base("example.com/ttrpc-starter")
+
+// DefaultAddress returns the address that server and client agree on when they are not told one: $TTRPC_ADDRESS if set,
+// else a socket in a directory that is the user's alone, below $XDG_RUNTIME_DIR or else below the temporary directory.
+// Nothing is created.
+func DefaultAddress() string {
+	if a := os.Getenv("TTRPC_ADDRESS"); a != "" {
+		return a
+	}
+	dir := filepath.Join(os.TempDir(), app+"-"+strconv.Itoa(os.Getuid()))
+	if d := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(d) { // relative ones are to be ignored: XDG Base Directory
+		dir = filepath.Join(d, app)
+	}
+	return "unix://" + filepath.ToSlash(filepath.Join(dir, "example.sock"))
+}
+
+// ParseAddress parses an address in one of these forms:
+//
+//	unix:///run/app/app.sock   a unix socket, absolute path
+//	unix:app.sock              a unix socket, relative to the working directory
+//	/run/app/app.sock          either of these without the scheme
+//	unix-abstract:name         a socket in Linux's abstract namespace; a client's only, as anyone may listen there
+//	tcp://host:port            TCP, with TLS unless it is turned off; port 0 lets a server take any
+//	systemd: or systemd:name   the socket that systemd passes, by its FileDescriptorName= if there are more; a server's only
+//
+// Paths and names are taken as they stand; there is no escape for any character.
+func ParseAddress(s string) (Address, error) {
+	a, err := parseAddress(s)
+	if err != nil {
+		return Address{}, fmt.Errorf("address %q: %w", s, err)
+	}
+	return a, nil
+}
+
+func parseAddress(s string) (Address, error) {
+	prefix, rest, ok := strings.Cut(s, ":")
+	if !ok || strings.ContainsAny(prefix, `/\.`) || len(prefix) == 1 { // a bare path; one letter is a Windows drive
+		return parseUnix(s)
+	}
+	switch scheme(prefix) {
+	case schemeUnix:
+		if path, ok := strings.CutPrefix(rest, "//"); ok {
+			if !filepath.IsAbs(path) {
+				return Address{}, errors.New("unix:// needs an absolute path; unix:PATH takes a relative one")
+			}
+			return parseUnix(path)
+		}
+		return parseUnix(rest)
+	case schemeAbstract:
+		if limit := unixPathLimit(); rest == "" {
+			return Address{}, errors.New("the name is empty")
+		} else if len(rest) >= limit {
+			return Address{}, fmt.Errorf("the name has %d bytes; an abstract socket's may have at most %d", len(rest), limit-1)
+		}
+		return Address{schemeAbstract, rest}, nil
+	case schemeTCP:
+		hostport, ok := strings.CutPrefix(rest, "//")
+		if !ok {
+			return Address{}, errors.New("want tcp://HOST:PORT")
+		}
+		return parseTCP(hostport)
+	case schemeSystemd:
+		return Address{schemeSystemd, rest}, nil
+	}
+	return Address{}, fmt.Errorf("unknown scheme %q: want unix, unix-abstract, tcp or systemd (a file of that name is ./%s)", prefix, s)
+}
+
+func parseUnix(path string) (Address, error) {
+	switch limit := unixPathLimit(); {
+	case path == "":
+		return Address{}, errors.New("the path is empty")
+	case path[0] == '@':
+		return Address{}, fmt.Errorf("a path that starts with @ would be taken for an abstract socket: write ./%s or unix-abstract:%s", path, path[1:])
+	case strings.ContainsRune(path, 0):
+		return Address{}, errors.New("the path has a zero byte in it")
+	case strings.HasSuffix(path, "/"):
+		return Address{}, errors.New("the path names a directory: add the socket's name")
+	case len(path) >= limit:
+		return Address{}, fmt.Errorf("the path has %d bytes; a unix socket's may have at most %d", len(path), limit-1)
+	}
+	return Address{schemeUnix, path}, nil
+}
+
+func parseTCP(hostport string) (Address, error) {
+	host, port, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return Address{}, fmt.Errorf("want tcp://HOST:PORT: %w", err)
+	}
+	switch n, err := strconv.ParseUint(port, 10, 16); {
+	case host == "":
+		return Address{}, errors.New("the host is empty: name one, such as localhost (0.0.0.0 and [::] are all of this machine's)")
+	case strings.ContainsAny(host, "/@?# \t\r\n\x00"):
+		return Address{}, fmt.Errorf("%q is not a host", host)
+	case port == "":
+		return Address{}, errors.New("the port is missing: want tcp://HOST:PORT")
+	case err != nil:
+		return Address{}, fmt.Errorf("port %q is not a number from 0 to 65535", port)
+	default:
+		return Address{schemeTCP, net.JoinHostPort(host, strconv.FormatUint(n, 10))}, nil
+	}
+}
+
+// unixPathLimit is the size of sockaddr_un.sun_path, which holds a terminating zero too: unix(7) on Linux and Windows,
+// unix(4) on darwin and the BSDs.
+func unixPathLimit() int {
+	switch runtime.GOOS {
+	case "linux", "windows":
+		return 108
+	default:
+		return 104
+	}
+}
+
+// String returns the address in the form that ParseAddress reads back to an equal Address.
+func (a Address) String() string {
+	switch {
+	case a.scheme == schemeTCP, a.scheme == schemeUnix && filepath.IsAbs(a.rest):
+		return string(a.scheme) + "://" + a.rest
+	}
+	return string(a.scheme) + ":" + a.rest
+}
+
+// dialable returns the network and address that package net takes for the address.
+func (a Address) dialable() (network, address string, err error) {
+	switch a.scheme {
+	case schemeUnix:
+		return "unix", a.rest, nil
+	case schemeAbstract:
+		if runtime.GOOS != "linux" {
+			return "", "", errors.New("abstract sockets exist on Linux only")
+		}
+		return "unix", "@" + a.rest, nil
+	case schemeTCP:
+		return "tcp", a.rest, nil
+	}
+	return "", "", errors.New("a client cannot dial this: want unix, unix-abstract or tcp")
+}

@@ -1,0 +1,364 @@
+package ttrpcx_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/proto"
+
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+	"example.com/ttrpc-starter/ttrpcx"
+)
+
+// patience is how long anything awaited may take before the test fails. A test that passes never waits for it.
+const patience = 20 * time.Second
+
+// socketPath returns a path for a unix socket in a directory of the test's own. testing's own temporary directories have
+// names that can be too long for one.
+func socketPath(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "t-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, "d", "s")
+}
+
+// journal is a log that tests read.
+type journal struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.Write(p)
+}
+
+func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
+
+// lines returns the lines that hold all of the texts.
+func (j *journal) lines(texts ...string) []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var found []string
+	for line := range strings.Lines(j.buf.String()) {
+		all := true
+		for _, text := range texts {
+			all = all && strings.Contains(line, text)
+		}
+		if all {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// wantOnly waits for a line that holds all of the texts, and fails if anything else was logged.
+func (j *journal) wantOnly(t *testing.T, texts ...string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("log line with %q", texts), func() bool { return len(j.lines(texts...)) > 0 })
+	if all := j.lines(); len(all) != 1 {
+		t.Errorf("logged %q, want one line with %q", all, texts)
+	}
+}
+
+// clear forgets what was logged.
+func (j *journal) clear() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.buf.Reset()
+}
+
+// eventually waits for a state that nothing announces.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for timeout := time.After(patience); !ok(); {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("no %s after %v", what, patience)
+		}
+	}
+}
+
+// noLeaks fails the test if, at its end, it has left goroutines or descriptors behind.
+func noLeaks(t *testing.T) {
+	t.Helper()
+	goroutines, descriptors := runtime.NumGoroutine(), countDescriptors()
+	t.Cleanup(func() {
+		eventually(t, fmt.Sprintf("return to %d goroutines and %d descriptors", goroutines, descriptors), func() bool {
+			return runtime.NumGoroutine() <= goroutines && countDescriptors() <= descriptors
+		})
+	})
+}
+
+// countDescriptors returns 0 where the platform does not tell.
+func countDescriptors() int {
+	fds, _ := os.ReadDir("/proc/self/fd")
+	return len(fds)
+}
+
+// service implements the example. unary, if set, answers Unary.
+type service struct {
+	testv1.TestService // the methods that the contract may get
+
+	unary func(context.Context) error
+}
+
+func (s *service) Unary(ctx context.Context, r *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+	if s.unary != nil {
+		if err := s.unary(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &testv1.UnaryResponse{Foo: r.GetFoo(), Bar: r.GetBar()}, nil
+}
+
+func (s *service) Split(_ context.Context, r *testv1.SplitRequest, stream testv1.Test_SplitServer) error {
+	for word := range strings.FieldsSeq(r.GetText()) {
+		if err := stream.Send(&testv1.SplitResponse{Word: word}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *service) Join(_ context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
+	var words []string
+	for {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
+		} else if err != nil {
+			return nil, err
+		}
+		words = append(words, r.GetWord())
+	}
+}
+
+func (s *service) Echo(_ context.Context, stream testv1.Test_EchoServer) error {
+	for {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := stream.Send(&testv1.EchoResponse{Message: r.GetMessage()}); err != nil {
+			return err
+		}
+	}
+}
+
+// served is a server that runs in the test's process until the test ends.
+type served struct {
+	t        *testing.T
+	listener *ttrpcx.Listener
+	address  string
+	log      *journal
+	cancel   context.CancelFunc
+	ended    chan struct{}
+	err      error // of Serve, once ended is closed
+}
+
+// serve listens and serves.
+func serve(t *testing.T, o ttrpcx.ServerOptions, e *service) *served {
+	t.Helper()
+	if o.Address == "" {
+		o.Address = socketPath(t)
+	}
+	s := &served{t: t, log: new(journal)}
+	o.Logger = s.log.logger()
+	l, err := ttrpcx.Listen(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.run(l, e)
+	return s
+}
+
+func (s *served) run(l *ttrpcx.Listener, e *service) {
+	s.t.Helper()
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if e == nil {
+		e = new(service)
+	}
+	testv1.RegisterTestService(server, e)
+	s.listener, s.address, s.ended = l, l.String(), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	go func() {
+		s.err = ttrpcx.Serve(ctx, server, l)
+		close(s.ended)
+	}()
+	s.t.Cleanup(func() {
+		_ = s.stop()
+		if s.t.Failed() {
+			s.t.Logf("the server logged:\n%s", s.log.lines())
+		}
+	})
+}
+
+// stop ends Serve and returns its error.
+func (s *served) stop() error {
+	s.t.Helper()
+	s.cancel()
+	select {
+	case <-s.ended:
+	case <-time.After(patience):
+		s.t.Fatal("Serve does not return")
+	}
+	return s.err
+}
+
+// options returns those of a client of the server.
+func (s *served) options() ttrpcx.ClientOptions {
+	return ttrpcx.ClientOptions{Address: s.address, Logger: slog.New(slog.DiscardHandler)}
+}
+
+// dial returns a ttrpc client that is closed when the test ends.
+func dial(t *testing.T, o ttrpcx.ClientOptions) (*ttrpc.Client, error) {
+	t.Helper()
+	conn, err := ttrpcx.Dial(t.Context(), o)
+	if err != nil {
+		return nil, err
+	}
+	client := ttrpc.NewClient(conn)
+	t.Cleanup(func() { _ = client.Close() })
+	return client, nil
+}
+
+func mustDial(t *testing.T, o ttrpcx.ClientOptions) *ttrpc.Client {
+	t.Helper()
+	client, err := dial(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// rawDial connects without a word, and without what Dial checks.
+func rawDial(t *testing.T, address string) net.Conn {
+	t.Helper()
+	network, name, _ := strings.Cut(address, "://")
+	conn, err := net.Dial(network, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// call makes a unary call.
+func call(ctx context.Context, client *ttrpc.Client) error {
+	r, err := testv1.NewTestClient(client).Unary(ctx, &testv1.UnaryRequest{Foo: "foo", Bar: "bar"})
+	if err == nil && (r.GetFoo() != "foo" || r.GetBar() != "bar") {
+		err = fmt.Errorf("answered %v", r)
+	}
+	return err
+}
+
+// callAll makes a call of each kind.
+func callAll(ctx context.Context, client *ttrpc.Client) error {
+	if err := call(ctx, client); err != nil {
+		return fmt.Errorf("unary: %w", err)
+	}
+	example := testv1.NewTestClient(client)
+	split, err := example.Split(ctx, &testv1.SplitRequest{Text: "a b"})
+	if err != nil {
+		return fmt.Errorf("server stream: %w", err)
+	}
+	for _, want := range []string{"a", "b"} {
+		if r, err := split.Recv(); err != nil || r.GetWord() != want {
+			return fmt.Errorf("server stream: %v, %w", r, err)
+		}
+	}
+	if _, err := split.Recv(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("server stream's end: %w", err)
+	}
+	join, err := example.Join(ctx)
+	if err != nil {
+		return fmt.Errorf("client stream: %w", err)
+	}
+	for _, word := range []string{"a", "b"} {
+		if err := join.Send(&testv1.JoinRequest{Word: word}); err != nil {
+			return fmt.Errorf("client stream: %w", err)
+		}
+	}
+	if r, err := join.CloseAndRecv(); err != nil || r.GetText() != "a b" {
+		return fmt.Errorf("client stream: %v, %w", r, err)
+	}
+	echo, err := example.Echo(ctx)
+	if err != nil {
+		return fmt.Errorf("bidirectional stream: %w", err)
+	}
+	for _, message := range []string{"a", "b"} {
+		if err := echo.Send(&testv1.EchoRequest{Message: message}); err != nil {
+			return fmt.Errorf("bidirectional stream: %w", err)
+		}
+		if r, err := echo.Recv(); err != nil || r.GetMessage() != message {
+			return fmt.Errorf("bidirectional stream: %v, %w", r, err)
+		}
+	}
+	if err := echo.CloseSend(); err != nil {
+		return fmt.Errorf("bidirectional stream: %w", err)
+	}
+	if _, err := echo.Recv(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("bidirectional stream's end: %w", err)
+	}
+	return nil
+}
+
+// wantHangUp fails unless the peer ends the connection without sending a byte.
+func wantHangUp(t *testing.T, conn net.Conn) {
+	t.Helper()
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read %d bytes, %v, want the end of the connection", n, err)
+	}
+}
+
+// wantError fails unless the error has all of the texts in it.
+func wantError(t *testing.T, err error, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("error is %v, want %q in it", err, text)
+		}
+	}
+}
+
+// marshalRequest returns the payload of a request that is answered with foo.
+func marshalRequest(t *testing.T, foo string) []byte {
+	t.Helper()
+	payload, err := proto.Marshal(&testv1.UnaryRequest{Foo: foo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := proto.Marshal(&ttrpc.Request{Service: "test.v1.Test", Method: "Unary", Payload: payload})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return request
+}

@@ -1,0 +1,245 @@
+package interceptor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
+)
+
+// In a bubble of synctest the clock jumps: no test here waits.
+
+func TestDeadline(t *testing.T) {
+	for name, test := range map[string]struct {
+		d    time.Duration
+		sent time.Duration            // the client's own deadline, 0: none
+		want map[string]time.Duration // what the handler has left at its start, 0: for ever
+	}{
+		"off": {0, 0, map[string]time.Duration{}},
+		"default": {time.Hour, 0, map[string]time.Duration{
+			"Unary": time.Hour, "Split": time.Hour, "Join": time.Hour, "Echo": time.Hour,
+		}},
+		// The client sends it with a unary call only.
+		"carried, longer": {time.Hour, 2 * time.Hour, map[string]time.Duration{
+			"Unary": 2 * time.Hour, "Split": time.Hour, "Join": time.Hour, "Echo": time.Hour,
+		}},
+		"carried, shorter": {time.Hour, time.Minute, map[string]time.Duration{
+			"Unary": time.Minute, "Split": time.Hour, "Join": time.Hour, "Echo": time.Hour,
+		}},
+		"carried, off": {0, time.Minute, map[string]time.Duration{"Unary": time.Minute}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var left time.Duration
+				client, stop := serve(t, interceptor.Deadline(test.d), all(func(ctx context.Context) error {
+					left = 0
+					if deadline, ok := ctx.Deadline(); ok {
+						left = time.Until(deadline)
+					}
+					return nil
+				}))
+				defer stop()
+				ctx := t.Context()
+				if test.sent != 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, test.sent)
+					defer cancel()
+				}
+				for _, kind := range kinds {
+					if err := kind.call(ctx, client); err != nil {
+						t.Errorf("%s: %v", kind.name, err)
+					}
+					if left != test.want[kind.name] {
+						t.Errorf("%s: %v left, want %v", kind.name, left, test.want[kind.name])
+					}
+				}
+			})
+		})
+	}
+}
+
+// The handler's end of time ends its call, with the right code even if the handler says more than the bare error.
+func TestDeadlineEndsCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chain := interceptor.Chain(interceptor.Deadline(time.Hour), interceptor.Sendable())
+		client, stop := serve(t, chain, all(func(ctx context.Context) error {
+			<-ctx.Done()
+			return fmt.Errorf("look something up: %w", ctx.Err())
+		}))
+		defer stop()
+		for _, kind := range kinds {
+			start := time.Now()
+			if err := kind.call(t.Context(), client); codeOf(err) != "DeadlineExceeded" {
+				t.Errorf("%s: %v", kind.name, err)
+			}
+			if took := time.Since(start); took != time.Hour {
+				t.Errorf("%s: ended after %v", kind.name, took)
+			}
+		}
+	})
+}
+
+// A handler that waits for a silent client waits no longer than the deadline.
+func TestDeadlineEndsRecv(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var errs [3]error
+		client, stop := serve(t, interceptor.Deadline(time.Hour), service{
+			echo: func(_ context.Context, stream testv1.Test_EchoServer) error {
+				for i := range errs {
+					_, errs[i] = stream.Recv()
+				}
+				return errs[2]
+			},
+		})
+		defer stop()
+		stream, err := testv1.NewTestClient(client).Echo(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(&testv1.EchoRequest{Message: "one and no more"}); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := stream.Recv(); codeOf(err) != "DeadlineExceeded" {
+			t.Errorf("the client got %v", err)
+		}
+		if took := time.Since(start); took != time.Hour {
+			t.Errorf("ended after %v", took)
+		}
+		if errs[0] != nil || !errors.Is(errs[1], context.DeadlineExceeded) || !errors.Is(errs[2], context.DeadlineExceeded) {
+			t.Errorf("the handler got %v", errs)
+		}
+	})
+}
+
+// What comes after the deadline is not taken off the stream, and no further goroutine waits for it.
+func TestDeadlineLeavesStreamAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		info := &ttrpc.StreamServerInfo{StreamingClient: true}
+		_, err := interceptor.Deadline(time.Hour)(t.Context(), untouchable{t}, info,
+			func(ctx context.Context, stream ttrpc.StreamServer) (any, error) {
+				<-ctx.Done()
+				return nil, stream.RecvMsg(new(testv1.EchoRequest))
+			})
+		synctest.Wait()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// untouchable is a stream that nothing may be received from.
+type untouchable struct{ t *testing.T }
+
+func (s untouchable) SendMsg(any) error { return nil }
+
+func (s untouchable) RecvMsg(any) error {
+	s.t.Error("received from the stream")
+	return nil
+}
+
+// A message that arrives after the deadline must not appear in what the handler received into and may use again.
+func TestDeadlineLeavesMessageAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		late := lateStream{release: make(chan struct{}), done: make(chan error)}
+		var req testv1.EchoRequest
+		_, err := interceptor.Deadline(time.Hour)(t.Context(), late, &ttrpc.StreamServerInfo{StreamingClient: true},
+			func(_ context.Context, stream ttrpc.StreamServer) (any, error) { return nil, stream.RecvMsg(&req) })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		close(late.release)
+		if err := <-late.done; err != nil || req.GetMessage() != "" {
+			t.Errorf("received %q, %v", req.GetMessage(), err)
+		}
+	})
+}
+
+// lateStream receives a message when it is released.
+type lateStream struct {
+	release chan struct{}
+	done    chan error
+}
+
+func (s lateStream) SendMsg(any) error { return nil }
+
+func (s lateStream) RecvMsg(m any) error {
+	<-s.release
+	encoded, err := proto.Marshal(&testv1.EchoRequest{Message: "late"})
+	if err == nil {
+		err = proto.Unmarshal(encoded, m.(proto.Message))
+	}
+	s.done <- err
+	return err
+}
+
+// With a deadline messages take a detour, which must not change them, their order or their end.
+func TestDeadlineStreams(t *testing.T) {
+	client, _ := serve(t, interceptor.Deadline(time.Hour), service{})
+	stream, err := testv1.NewTestClient(client).Echo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, message := range []string{"a", "", "é", "d"} {
+		if err := stream.Send(&testv1.EchoRequest{Message: message}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := stream.Recv(); err != nil || got.GetMessage() != message {
+			t.Fatalf("sent %q, got %v, %v", message, got, err)
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != io.EOF {
+		t.Errorf("at the end: %v", err)
+	}
+}
+
+func TestDeadlineMalformedMessage(t *testing.T) {
+	received := errors.New("not called")
+	var into any
+	client, _ := serve(t, interceptor.Deadline(time.Hour), service{
+		echo: func(_ context.Context, stream testv1.Test_EchoServer) error {
+			received = stream.RecvMsg(into)
+			return received
+		},
+	})
+	for name, test := range map[string]struct {
+		sent string
+		into any
+	}{
+		"invalid UTF-8": {"\xff", new(testv1.EchoRequest)},
+		"no message":    {"a", new(string)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			into = test.into
+			desc := &ttrpc.StreamDesc{StreamingClient: true, StreamingServer: true}
+			stream, err := client.NewStream(t.Context(), desc, "test.v1.Test", "Echo", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// EchoRequest has its string where BytesValue has bytes.
+			if err := stream.SendMsg(wrapperspb.Bytes([]byte(test.sent))); err != nil {
+				t.Fatal(err)
+			}
+			if err := stream.RecvMsg(new(testv1.EchoResponse)); codeOf(err) != "Internal" {
+				t.Errorf("the client got %v", err)
+			}
+			if codeOf(received) != "Internal" {
+				t.Errorf("the handler got %v", received)
+			}
+			alive(t, client)
+		})
+	}
+}

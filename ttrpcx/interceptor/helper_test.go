@@ -1,0 +1,286 @@
+package interceptor_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/containerd/ttrpc"
+
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
+)
+
+// service is the example service; a test replaces the body of a method by setting its field.
+type service struct {
+	testv1.TestService // the methods that the contract may get
+
+	method1 func(context.Context, *testv1.UnaryRequest) (*testv1.UnaryResponse, error)
+	split   func(context.Context, *testv1.SplitRequest, testv1.Test_SplitServer) error
+	join    func(context.Context, testv1.Test_JoinServer) (*testv1.JoinResponse, error)
+	echo    func(context.Context, testv1.Test_EchoServer) error
+}
+
+func (s service) Unary(ctx context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+	if s.method1 != nil {
+		return s.method1(ctx, req)
+	}
+	return &testv1.UnaryResponse{Foo: req.GetFoo(), Bar: req.GetBar()}, nil
+}
+
+func (s service) Split(ctx context.Context, req *testv1.SplitRequest, stream testv1.Test_SplitServer) error {
+	if s.split != nil {
+		return s.split(ctx, req, stream)
+	}
+	for word := range strings.FieldsSeq(req.GetText()) {
+		if err := stream.Send(&testv1.SplitResponse{Word: word}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s service) Join(ctx context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
+	if s.join != nil {
+		return s.join(ctx, stream)
+	}
+	var words []string
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		words = append(words, req.GetWord())
+	}
+}
+
+func (s service) Echo(ctx context.Context, stream testv1.Test_EchoServer) error {
+	if s.echo != nil {
+		return s.echo(ctx, stream)
+	}
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&testv1.EchoResponse{Message: req.GetMessage()}); err != nil {
+			return err
+		}
+	}
+}
+
+// intercepted puts an interceptor around the streaming methods of a service.
+type intercepted struct {
+	testv1.TestService
+	streams ttrpc.StreamServerInterceptor
+}
+
+func (s intercepted) Split(ctx context.Context, req *testv1.SplitRequest, stream testv1.Test_SplitServer,
+) error {
+	return interceptor.ServerStream(ctx, s.streams, "/test.v1.Test/Split", req, stream, s.TestService.Split)
+}
+
+func (s intercepted) Join(ctx context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
+	return interceptor.ClientStream(ctx, s.streams, "/test.v1.Test/Join", stream, s.TestService.Join)
+}
+
+func (s intercepted) Echo(ctx context.Context, stream testv1.Test_EchoServer) error {
+	return interceptor.BidiStream(ctx, s.streams, "/test.v1.Test/Echo", stream, s.TestService.Echo)
+}
+
+// serve runs svc behind chain, for unary calls and streams alike, and returns a client of it. Both end with the test or
+// at the call of stop, whichever is first.
+func serve(t testing.TB, chain ttrpc.StreamServerInterceptor, svc service, opts ...ttrpc.ClientOpts,
+) (client *ttrpc.Client, stop func()) {
+	t.Helper()
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(interceptor.Unary(chain)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	testv1.RegisterTestService(server, intercepted{svc, chain})
+	near, far := net.Pipe()
+	client = ttrpc.NewClient(near, opts...)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		// The listener ends after its one connection, which lives on.
+		if err := server.Serve(context.Background(), &listener{conn: far}); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("serve: %v", err)
+		}
+	}()
+	stop = sync.OnceFunc(func() {
+		<-served
+		client.Close()
+		server.Close()
+	})
+	t.Cleanup(stop)
+	return client, stop
+}
+
+// listener accepts one connection.
+type listener struct{ conn net.Conn }
+
+func (l *listener) Accept() (net.Conn, error) {
+	if l.conn == nil {
+		return nil, net.ErrClosed
+	}
+	conn := l.conn
+	l.conn = nil
+	return conn, nil
+}
+
+func (l *listener) Close() error { return nil }
+
+func (l *listener) Addr() net.Addr { return nil }
+
+// logBuffer collects the lines of a logger.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(l, nil)) }
+
+// take returns the lines written so far, without their time, and forgets them.
+func (l *logBuffer) take(t testing.TB) []map[string]any {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var lines []map[string]any
+	for dec := json.NewDecoder(&l.b); ; {
+		line := make(map[string]any)
+		if err := dec.Decode(&line); errors.Is(err, io.EOF) {
+			return lines
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		delete(line, "time")
+		lines = append(lines, line)
+	}
+}
+
+// one returns the only line written so far.
+func (l *logBuffer) one(t testing.TB) map[string]any {
+	t.Helper()
+	lines := l.take(t)
+	if len(lines) != 1 {
+		t.Fatalf("%d lines, want 1: %v", len(lines), lines)
+	}
+	return lines[0]
+}
+
+// The kinds of call, each made once with a client: the request is "a b" in all, the response as well.
+var kinds = []struct {
+	name string
+	call func(context.Context, *ttrpc.Client) error
+}{
+	{"Unary", func(ctx context.Context, c *ttrpc.Client) error {
+		_, err := testv1.NewTestClient(c).Unary(ctx, &testv1.UnaryRequest{Foo: "a", Bar: "b"})
+		return err
+	}},
+	{"Split", func(ctx context.Context, c *ttrpc.Client) error {
+		stream, err := testv1.NewTestClient(c).Split(ctx, &testv1.SplitRequest{Text: "a b"})
+		if err != nil {
+			return err
+		}
+		return drain(stream.Recv)
+	}},
+	{"Join", func(ctx context.Context, c *ttrpc.Client) error {
+		stream, err := testv1.NewTestClient(c).Join(ctx)
+		if err != nil {
+			return err
+		}
+		for _, word := range []string{"a", "b"} {
+			if err := stream.Send(&testv1.JoinRequest{Word: word}); err != nil {
+				return err
+			}
+		}
+		_, err = stream.CloseAndRecv()
+		return err
+	}},
+	{"Echo", func(ctx context.Context, c *ttrpc.Client) error {
+		stream, err := testv1.NewTestClient(c).Echo(ctx)
+		if err != nil {
+			return err
+		}
+		for _, message := range []string{"a", "b"} {
+			if err := stream.Send(&testv1.EchoRequest{Message: message}); err != nil {
+				return err
+			}
+		}
+		if err := stream.CloseSend(); err != nil {
+			return err
+		}
+		return drain(stream.Recv)
+	}},
+}
+
+// drain receives up to the end of a stream.
+func drain[M any](recv func() (M, error)) error {
+	for {
+		if _, err := recv(); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// all returns a service whose methods all do f, and answer if they owe a response, even next to an error.
+func all(f func(context.Context) error) service {
+	return service{
+		method1: func(ctx context.Context, _ *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+			return &testv1.UnaryResponse{Foo: "answer"}, f(ctx)
+		},
+		split: func(ctx context.Context, _ *testv1.SplitRequest, _ testv1.Test_SplitServer) error {
+			return f(ctx)
+		},
+		join: func(ctx context.Context, _ testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
+			return &testv1.JoinResponse{Text: "answer"}, f(ctx)
+		},
+		echo: func(ctx context.Context, _ testv1.Test_EchoServer) error { return f(ctx) },
+	}
+}
+
+// alive makes one call that the client's connection must answer, whatever happened before: of a method that no server
+// has, so that no test's handler is in its way.
+func alive(t testing.TB, c *ttrpc.Client) {
+	t.Helper()
+	var resp testv1.UnaryResponse
+	err := c.Call(t.Context(), "test.v1.Test", "NoSuchMethod", &testv1.UnaryRequest{}, &resp)
+	if code := codeOf(err); code != "Unimplemented" {
+		t.Errorf("connection is of no use any more: %v", err)
+	}
+}
+
+// signalWriter is a log that tells of its first line by closing written.
+type signalWriter struct {
+	*logBuffer
+	written chan struct{}
+}
+
+func (w *signalWriter) Write(p []byte) (int, error) {
+	defer close(w.written)
+	return w.logBuffer.Write(p)
+}
+
+func (w *signalWriter) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(w, nil)) }

@@ -1,0 +1,1463 @@
+package redial
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+	"example.com/ttrpc-starter/ttrpcx/wire"
+)
+
+const (
+	mayHaveRun = "may have run"
+	notSent    = "was not sent"
+)
+
+// tally counts how often each call runs. The first word that a call sends is its name.
+type tally struct {
+	testv1.TestService // the methods that the contract may get
+
+	mu   sync.Mutex
+	runs map[string]int
+	hold chan struct{} // if not nil, Unary answers when it is closed
+}
+
+func (e *tally) ran(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.runs == nil {
+		e.runs = make(map[string]int)
+	}
+	e.runs[name]++
+}
+
+func (e *tally) count(name string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.runs[name]
+}
+
+func (e *tally) Unary(ctx context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+	e.ran(req.Foo)
+	if req.Bar == "refuse" {
+		return nil, status.Error(codes.Unavailable, "draining")
+	}
+	if e.hold != nil {
+		select {
+		case <-e.hold:
+		case <-ctx.Done():
+		}
+	}
+	return &testv1.UnaryResponse{Foo: req.Foo, Bar: req.Bar}, nil
+}
+
+func (e *tally) Split(_ context.Context, req *testv1.SplitRequest, s testv1.Test_SplitServer) error {
+	words := strings.Fields(req.Text)
+	e.ran(words[0])
+	for _, w := range words {
+		if err := s.Send(&testv1.SplitResponse{Word: w}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *tally) Join(_ context.Context, s testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
+	var words []string
+	for {
+		req, err := s.Recv()
+		if errors.Is(err, io.EOF) {
+			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(words) == 0 {
+			e.ran(req.Word)
+		}
+		words = append(words, req.Word)
+	}
+}
+
+func (e *tally) Echo(_ context.Context, s testv1.Test_EchoServer) error {
+	first := true
+	for {
+		req, err := s.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if first {
+			e.ran(req.Message)
+			first = false
+		}
+		if err := s.Send(&testv1.EchoResponse{Message: req.Message}); err != nil {
+			return err
+		}
+	}
+}
+
+// A caller makes one call under a name and returns an error unless the whole result is right.
+type caller func(ctx context.Context, c testv1.TestClient, name string) error
+
+var callers = map[string]caller{
+	"unary": func(ctx context.Context, c testv1.TestClient, name string) error {
+		resp, err := c.Unary(ctx, &testv1.UnaryRequest{Foo: name, Bar: "bar"})
+		if err == nil && (resp.Foo != name || resp.Bar != "bar") {
+			err = fmt.Errorf("got %v", resp)
+		}
+		return err
+	},
+	"split": func(ctx context.Context, c testv1.TestClient, name string) error {
+		s, err := c.Split(ctx, &testv1.SplitRequest{Text: name + " a b"})
+		if err != nil {
+			return err
+		}
+		for _, want := range []string{name, "a", "b"} {
+			resp, err := s.Recv()
+			if err != nil {
+				return err
+			}
+			if resp.Word != want {
+				return fmt.Errorf("got %v, want %s", resp, want)
+			}
+		}
+		if _, err = s.Recv(); err == io.EOF {
+			return nil
+		}
+		return err
+	},
+	"join": func(ctx context.Context, c testv1.TestClient, name string) error {
+		s, err := c.Join(ctx)
+		if err != nil {
+			return err
+		}
+		for _, w := range []string{name, "a", "b"} {
+			if err := s.Send(&testv1.JoinRequest{Word: w}); err != nil {
+				return err
+			}
+		}
+		resp, err := s.CloseAndRecv()
+		if err == nil && resp.Text != name+" a b" {
+			err = fmt.Errorf("got %v", resp)
+		}
+		return err
+	},
+	"echo": func(ctx context.Context, c testv1.TestClient, name string) error {
+		s, err := c.Echo(ctx)
+		if err != nil {
+			return err
+		}
+		for range 2 {
+			if err := s.Send(&testv1.EchoRequest{Message: name}); err != nil {
+				return err
+			}
+			resp, err := s.Recv()
+			if err != nil {
+				return err
+			}
+			if resp.Message != name {
+				return fmt.Errorf("got %v", resp)
+			}
+		}
+		if err := s.CloseSend(); err != nil {
+			return err
+		}
+		if _, err = s.Recv(); err == io.EOF {
+			return nil
+		}
+		return err
+	},
+}
+
+// judge checks that what a call returned is what the Conn promises, given how often it ran.
+func judge(t *testing.T, name string, runs int, err error) {
+	t.Helper()
+	switch {
+	case err == nil:
+		if runs != 1 {
+			t.Errorf("%s: succeeded and ran %d times", name, runs)
+		}
+	case status.Code(err) != codes.Unavailable:
+		t.Errorf("%s: %v is not Unavailable", name, err)
+	case strings.Contains(err.Error(), notSent):
+		if runs != 0 {
+			t.Errorf("%s: %v, but ran %d times", name, err, runs)
+		}
+	case strings.Contains(err.Error(), mayHaveRun):
+		if runs > 1 {
+			t.Errorf("%s: ran %d times", name, runs)
+		}
+	default:
+		t.Errorf("%s: %v says neither that it was not sent nor that it may have run", name, err)
+	}
+}
+
+// A killable drops everything at once, as a killed process does. ttrpc.Server.Close leaves busy connections open, and
+// their handlers running even after the peer has closed them.
+type killable struct {
+	net.Listener
+	mu   sync.Mutex
+	all  []net.Conn
+	done chan struct{}
+}
+
+func serve(t *testing.T, l net.Listener, svc testv1.TestService) *killable {
+	t.Helper()
+	srv, err := ttrpc.NewServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testv1.RegisterTestService(srv, svc)
+	k := &killable{Listener: l, done: make(chan struct{})}
+	go func() {
+		defer close(k.done)
+		srv.Serve(context.Background(), k)
+	}()
+	return k
+}
+
+func serveUnix(t *testing.T, path string, svc testv1.TestService) *killable {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, l, svc)
+}
+
+func (k *killable) Accept() (net.Conn, error) {
+	c, err := k.Listener.Accept()
+	if err == nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		c = eofConn{c}
+		k.all = append(k.all, c)
+	}
+	return c, err
+}
+
+// eofConn makes every read error an io.EOF. At any other one ttrpc.Server leaves the connection's handlers running.
+type eofConn struct{ net.Conn }
+
+func (c eofConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (k *killable) kill() {
+	k.Close()
+	<-k.done
+	k.drop()
+}
+
+// drop closes the connections and lets new ones come.
+func (k *killable) drop() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.all {
+		c.Close()
+	}
+}
+
+// pipes is a listener whose connections are in memory.
+type pipes struct {
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case p.conns <- server:
+		return client, nil
+	case <-p.done:
+		return nil, syscall.ECONNREFUSED
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error { p.once.Do(func() { close(p.done) }); return nil }
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+
+func unixDialer(path string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+}
+
+func socketPath(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "s")
+}
+
+// quiet keeps what the tests provoke out of their output.
+func quiet(o Options) Options {
+	o.Logger = slog.New(slog.DiscardHandler)
+	return o
+}
+
+// newClient returns a client over a Conn, which is closed with the test.
+func newClient(
+	t *testing.T, dial func(context.Context) (net.Conn, error), opts Options,
+) (*Conn, *ttrpc.Client, testv1.TestClient) {
+	t.Helper()
+	r, err := New(t.Context(), dial, quiet(opts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := ttrpc.NewClient(r)
+	t.Cleanup(func() {
+		c.Close()
+		c.UserOnCloseWait(context.Background())
+	})
+	return r, c, testv1.NewTestClient(c)
+}
+
+// settle waits until no more goroutines run than there were.
+func settle(t *testing.T, before int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			buf := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, want %d\n%s", runtime.NumGoroutine(), before,
+				buf[:runtime.Stack(buf, true)])
+		}
+	}
+}
+
+// Calls of all kinds go on while the server is killed and started again and again.
+func TestRestarts(t *testing.T) {
+	const restarts, workers, between = 25, 4, 40
+	for _, wait := range []bool{false, true} {
+		t.Run(fmt.Sprintf("WaitForReady=%v", wait), func(t *testing.T) {
+			before := runtime.NumGoroutine()
+			path, svc := socketPath(t), &tally{}
+			server := serveUnix(t, path, svc)
+			r, err := New(t.Context(), unixDialer(path), quiet(Options{
+				BackoffBase: time.Microsecond, BackoffMax: time.Millisecond, WaitForReady: wait,
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := ttrpc.NewClient(r)
+			stub := testv1.NewTestClient(c)
+
+			type result struct {
+				name string
+				err  error
+			}
+			var (
+				wg      sync.WaitGroup
+				results = make(chan result)
+				stop    atomic.Bool
+			)
+			for kind, call := range callers {
+				for w := range workers {
+					wg.Go(func() {
+						for i := 0; !stop.Load(); i++ {
+							name := fmt.Sprintf("%s-%d-%d", kind, w, i)
+							results <- result{name, call(context.Background(), stub, name)}
+						}
+					})
+				}
+			}
+			all := make(map[string]error)
+			successes := 0
+			collect := func() {
+				res := <-results
+				all[res.name] = res.err
+				if res.err == nil {
+					successes++
+				}
+			}
+			for range restarts {
+				for want := successes + between; successes < want; {
+					collect()
+				}
+				server.kill()
+				if !wait {
+					// So that some calls find no server.
+					for want := len(all) + between; len(all) < want; {
+						collect()
+					}
+				}
+				server = serveUnix(t, path, svc)
+			}
+			for want := successes + between; successes < want; {
+				collect()
+			}
+			stop.Store(true)
+			go func() { wg.Wait(); close(results) }()
+			for res := range results {
+				all[res.name] = res.err
+			}
+
+			c.Close()
+			if err := c.UserOnCloseWait(t.Context()); err != nil {
+				t.Error(err)
+			}
+			server.kill()
+			settle(t, before)
+			var lost, unsent int
+			for name, err := range all {
+				judge(t, name, svc.count(name), err)
+				switch {
+				case err == nil:
+				case strings.Contains(err.Error(), mayHaveRun):
+					lost++
+				default:
+					unsent++
+				}
+			}
+			if lost == 0 || wait == (unsent > 0) {
+				t.Errorf("%d calls lost, %d not sent", lost, unsent)
+			}
+			t.Logf("%d calls: %d succeeded, %d lost, %d not sent", len(all), len(all)-lost-unsent, lost, unsent)
+		})
+	}
+}
+
+// cut is a connection that dies after some bytes in one direction.
+type cut struct {
+	net.Conn
+	mu           sync.Mutex
+	reads, write int // bytes left; negative for no bound
+}
+
+func take(left *int, n int) (allowed int, die bool) {
+	if *left < 0 {
+		return n, false
+	}
+	if n < *left {
+		*left -= n
+		return n, false
+	}
+	n, *left = *left, 0
+	return n, true
+}
+
+func (c *cut) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	n, die := take(&c.reads, len(p))
+	c.mu.Unlock()
+	if n == 0 && die {
+		c.Close()
+		return 0, syscall.ECONNRESET
+	}
+	m, err := c.Conn.Read(p[:n])
+	c.mu.Lock()
+	if c.reads >= 0 {
+		c.reads += n - m
+	}
+	c.mu.Unlock()
+	return m, err
+}
+
+func (c *cut) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	n, die := take(&c.write, len(p))
+	c.mu.Unlock()
+	m, err := c.Conn.Write(p[:n])
+	if die && n < len(p) {
+		c.Close()
+		return m, syscall.EPIPE
+	}
+	return m, err
+}
+
+// The connection dies at every byte of an exchange, once in each direction. Every call ends as promised, and the calls
+// after it succeed.
+func TestEveryCut(t *testing.T) {
+	kinds := []string{"unary", "split", "join", "echo"}
+	for _, wait := range []bool{false, true} {
+		for _, dir := range []string{"read", "written"} {
+			t.Run(fmt.Sprintf("WaitForReady=%v/%s", wait, dir), func(t *testing.T) {
+				failures := 0
+				for k := 0; ; k++ {
+					svc, p := &tally{}, newPipes()
+					server := serve(t, p, svc)
+					var dials int
+					r, err := New(t.Context(), func(ctx context.Context) (net.Conn, error) {
+						conn, err := p.dial(ctx)
+						if dials++; dials > 1 {
+							return conn, err
+						}
+						if dir == "read" {
+							return &cut{Conn: conn, reads: k, write: -1}, err
+						}
+						return &cut{Conn: conn, reads: -1, write: k}, err
+					}, quiet(Options{BackoffBase: 1, BackoffMax: 1, WaitForReady: wait}))
+					if err != nil {
+						t.Fatal(err)
+					}
+					c := ttrpc.NewClient(r)
+					stub := testv1.NewTestClient(c)
+					results := make(map[string]error)
+					failed := 0
+					for round := range 2 {
+						for _, kind := range kinds {
+							name := fmt.Sprintf("%s-%d-%d", kind, k, round)
+							results[name] = callers[kind](t.Context(), stub, name)
+							if results[name] != nil {
+								failed++
+							}
+						}
+					}
+					c.Close()
+					c.UserOnCloseWait(t.Context())
+					server.kill()
+					for name, err := range results {
+						judge(t, name, svc.count(name), err)
+						if wait && err != nil && strings.Contains(err.Error(), notSent) {
+							t.Errorf("%s: %v although it could wait", name, err)
+						}
+					}
+					if failed > 1 {
+						t.Errorf("cut at %d: %d calls failed", k, failed)
+					}
+					failures += failed
+					if dials == 1 {
+						t.Logf("%d cuts, %d calls lost", k, failures)
+						break
+					}
+				}
+				if failures == 0 {
+					t.Error("no cut was noticed")
+				}
+			})
+		}
+	}
+}
+
+// peer is the far end of a connection, spoken to in frames.
+type peer struct {
+	t    *testing.T
+	conn net.Conn
+}
+
+// want reads one frame and checks what it is, and returns its payload.
+func (p peer) want(id uint32, typ wire.Type) []byte {
+	p.t.Helper()
+	h, payload := readFrame(p.t, p.conn)
+	if h.StreamID != id || h.Type != typ {
+		p.t.Fatalf("got %+v, want type %d on stream %d", h, typ, id)
+	}
+	return payload
+}
+
+func (p peer) send(id uint32, typ wire.Type, flags wire.Flags, payload []byte) {
+	p.t.Helper()
+	write(p.t, p.conn, id, typ, flags, payload)
+}
+
+func readFrame(t *testing.T, r io.Reader) (wire.Header, []byte) {
+	t.Helper()
+	var b [wire.HeaderSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		t.Fatal(err)
+	}
+	h, _ := wire.ParseHeader(b[:])
+	payload := make([]byte, h.Length)
+	if _, err := io.ReadFull(r, payload); err != nil {
+		t.Fatal(err)
+	}
+	return h, payload
+}
+
+// wantAnswer reads the frame with which r ends the call itself.
+func wantAnswer(t *testing.T, r io.Reader, id uint32, message string) {
+	t.Helper()
+	h, payload := readFrame(t, r)
+	var resp ttrpc.Response
+	if err := proto.Unmarshal(payload, &resp); err != nil {
+		t.Fatal(err)
+	}
+	if h.StreamID != id || h.Type != wire.TypeResponse || codes.Code(resp.Status.GetCode()) != codes.Unavailable ||
+		!strings.Contains(resp.Status.GetMessage(), message) {
+		t.Fatalf("got %+v %v, want Unavailable %q on stream %d", h, resp.Status, message, id)
+	}
+}
+
+func write(t *testing.T, w io.Writer, id uint32, typ wire.Type, flags wire.Flags, payload []byte) {
+	t.Helper()
+	if _, err := w.Write(wire.AppendFrame(nil, wire.Header{StreamID: id, Type: typ, Flags: flags}, payload)); err != nil {
+		t.Error(err)
+	}
+}
+
+func request(t *testing.T, timeout time.Duration) []byte {
+	t.Helper()
+	b, err := proto.Marshal(&ttrpc.Request{Service: "s", Method: "m", TimeoutNano: int64(timeout)})
+	if err != nil {
+		t.Error(err)
+	}
+	return b
+}
+
+// newRaw returns a Conn without a client, and the peers that its connections lead to.
+func newRaw(t *testing.T, opts Options, wrap func(net.Conn) net.Conn) (*Conn, func() peer) {
+	t.Helper()
+	peers := make(chan net.Conn, 10)
+	r, err := New(t.Context(), func(context.Context) (net.Conn, error) {
+		client, server := net.Pipe()
+		peers <- server
+		if wrap != nil {
+			client = wrap(client)
+		}
+		return client, nil
+	}, quiet(opts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r, func() peer { return peer{t, <-peers} }
+}
+
+// What a lost stream still sends never reaches the next connection, where its stream does not exist, nor is it a reason
+// to make one.
+func TestDropsDataOfLostStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var conns atomic.Int32
+		r, next := newRaw(t, Options{}, func(c net.Conn) net.Conn { conns.Add(1); return c })
+		p := next()
+		time.Sleep(defaultBackoffMax)
+		go write(t, r, 1, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
+		p.want(1, wire.TypeRequest)
+		p.conn.Close()
+		wantAnswer(t, r, 1, mayHaveRun)
+
+		write(t, r, 1, wire.TypeData, 0, []byte("lost"))
+		synctest.Wait()
+		if conns.Load() != 1 {
+			t.Error("dialled for what is dropped")
+		}
+		write(t, r, 3, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
+		p = next()
+		p.want(3, wire.TypeRequest)
+		go func() {
+			write(t, r, 1, wire.TypeData, wire.FlagRemoteClosed|wire.FlagNoData, nil)
+			write(t, r, 3, wire.TypeData, 0, []byte("kept"))
+		}()
+		if got := p.want(3, wire.TypeData); string(got) != "kept" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// A stream that opens while there is no connection keeps its messages and their order.
+func TestQueuesStream(t *testing.T) {
+	r, next := newRaw(t, Options{BackoffBase: 1, BackoffMax: 1, WaitForReady: true}, nil)
+	p := next()
+	p.conn.Close()
+	// In pieces, as ttrpc writes long frames out of one buffer that it uses again.
+	var all []byte
+	all = wire.AppendFrame(all, wire.Header{StreamID: 1, Type: wire.TypeRequest, Flags: wire.FlagRemoteOpen}, request(t, 0))
+	all = wire.AppendFrame(all, wire.Header{StreamID: 1, Type: wire.TypeData}, []byte("first message"))
+	all = wire.AppendFrame(all, wire.Header{StreamID: 1, Type: wire.TypeData}, []byte("other message"))
+	all = wire.AppendFrame(all, wire.Header{StreamID: 1, Type: wire.TypeData, Flags: wire.FlagRemoteClosed | wire.FlagNoData}, nil)
+	piece := make([]byte, wire.HeaderSize+1)
+	for rest := all; len(rest) > 0; {
+		n := copy(piece, rest)
+		if _, err := r.Write(piece[:n]); err != nil {
+			t.Fatal(err)
+		}
+		rest = rest[n:]
+	}
+	go r.Read(make([]byte, 1))
+	got := make([]byte, len(all))
+	if _, err := io.ReadFull(next().conn, got); err != nil || !bytes.Equal(got, all) {
+		t.Errorf("got %q, want %q, %v", got, all, err)
+	}
+}
+
+// A call that the server has ended is not ended once more when the connection is lost.
+func TestForgetsEndedCalls(t *testing.T) {
+	r, next := newRaw(t, Options{}, nil)
+	p := next()
+	for id, end := range map[uint32]wire.Header{
+		1: {Type: wire.TypeResponse},
+		3: {Type: wire.TypeData, Flags: wire.FlagRemoteClosed | wire.FlagNoData},
+		5: {Type: wire.TypeData, Flags: wire.FlagRemoteClosed},
+	} {
+		go write(t, r, id, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
+		p.want(id, wire.TypeRequest)
+		go p.send(id, end.Type, end.Flags, nil)
+		if h, _ := readFrame(t, r); h.StreamID != id {
+			t.Fatalf("got %+v", h)
+		}
+	}
+	go write(t, r, 7, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
+	p.want(7, wire.TypeRequest)
+	go p.send(7, wire.TypeData, 0, []byte("message"))
+	readFrame(t, r)
+	p.conn.Close()
+	wantAnswer(t, r, 7, mayHaveRun)
+	write(t, r, 9, wire.TypeRequest, 0, request(t, 0))
+	p = next()
+	p.want(9, wire.TypeRequest)
+	go p.send(9, wire.TypeResponse, 0, nil)
+	if h, _ := readFrame(t, r); h.StreamID != 9 {
+		t.Errorf("got %+v", h)
+	}
+}
+
+// No answer gets into the middle of a frame that is handed out in parts, and none calls a call unsent that was sent.
+func TestAnswersBetweenFrames(t *testing.T) {
+	var broken atomic.Bool
+	r, next := newRaw(t, Options{WaitForReady: true}, func(c net.Conn) net.Conn {
+		return deaf{Conn: c, broken: &broken}
+	})
+	p := next()
+	go write(t, r, 1, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
+	p.want(1, wire.TypeRequest)
+	const size = wire.MaxPayload + 1
+	go p.conn.Write(wire.Header{Length: size, StreamID: 1, Type: wire.TypeData}.Append(nil))
+	var b [wire.HeaderSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	write(t, r, 3, wire.TypeRequest, 0, make([]byte, wire.MaxPayload))
+	write(t, r, 5, wire.TypeRequest, 0, nil)
+	write(t, r, 1, wire.TypeData, 0, []byte("does not fit, and has nowhere to go"))
+	p.conn.Close()
+	if _, err := io.CopyN(io.Discard, r, size); err != nil {
+		t.Fatal(err)
+	}
+	wantAnswer(t, r, 5, notSent)
+	wantAnswer(t, r, 1, mayHaveRun)
+}
+
+// A request that was written as a whole is not sent again, whatever the connection says of it.
+func TestNeverResends(t *testing.T) {
+	r, next := newRaw(t, Options{WaitForReady: true}, func(c net.Conn) net.Conn { return liar{c} })
+	p := next()
+	go write(t, r, 1, wire.TypeRequest, 0, request(t, 0))
+	p.want(1, wire.TypeRequest)
+	p.conn.Close()
+	wantAnswer(t, r, 1, mayHaveRun)
+}
+
+// liar writes everything and says that it failed.
+type liar struct{ net.Conn }
+
+func (c liar) Write(p []byte) (int, error) {
+	n, _ := c.Conn.Write(p)
+	return n, syscall.EPIPE
+}
+
+// deaf fails to write when it is told to, and can still be read.
+type deaf struct {
+	net.Conn
+	broken     *atomic.Bool
+	noDeadline bool
+}
+
+func (c deaf) Write(p []byte) (int, error) {
+	if c.broken.Load() {
+		return 0, syscall.EPIPE
+	}
+	return c.Conn.Write(p)
+}
+
+func (c deaf) SetReadDeadline(t time.Time) error {
+	if c.noDeadline {
+		return os.ErrNoDeadline
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// Answers that were under way when the connection broke are delivered, and the request that broke it goes to the next.
+func TestReadsToTheEnd(t *testing.T) {
+	var broken atomic.Bool
+	conns := 0
+	r, next := newRaw(t, Options{}, func(c net.Conn) net.Conn {
+		if conns++; conns > 1 {
+			return c
+		}
+		return deaf{Conn: c, broken: &broken}
+	})
+	p := next()
+	go write(t, r, 1, wire.TypeRequest, 0, request(t, 0))
+	p.want(1, wire.TypeRequest)
+	go write(t, r, 3, wire.TypeRequest, 0, request(t, 0))
+	p.want(3, wire.TypeRequest)
+
+	broken.Store(true)
+	write(t, r, 5, wire.TypeRequest, 0, request(t, 0))
+	go func() {
+		p.send(1, wire.TypeResponse, 0, []byte("answer"))
+		p.conn.Close()
+	}()
+	if h, got := readFrame(t, r); h.StreamID != 1 || string(got) != "answer" {
+		t.Errorf("got %+v %q", h, got)
+	}
+	wantAnswer(t, r, 3, mayHaveRun)
+	p = next()
+	p.want(5, wire.TypeRequest)
+}
+
+// A connection that cannot be written but does not end is given up.
+func TestGivesUpDeafConnection(t *testing.T) {
+	for _, noDeadline := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var broken atomic.Bool
+			r, next := newRaw(t, Options{}, func(c net.Conn) net.Conn {
+				return deaf{Conn: c, broken: &broken, noDeadline: noDeadline}
+			})
+			p := next()
+			go write(t, r, 1, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
+			p.want(1, wire.TypeRequest)
+			broken.Store(true)
+			start := time.Now()
+			write(t, r, 1, wire.TypeData, 0, []byte("x"))
+			wantAnswer(t, r, 1, mayHaveRun)
+			if want := map[bool]time.Duration{false: linger}[noDeadline]; time.Since(start) != want {
+				t.Errorf("gave up after %v, want %v", time.Since(start), want)
+			}
+		})
+	}
+}
+
+// A failed attempt answers the calls at once; the next is made by the first call after the pause, and none without one.
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dials int
+		var down error = &net.OpError{Op: "dial", Net: "unix", Err: errors.New("no server \xff")}
+		client, server := net.Pipe()
+		_, _, stub := newClient(t, func(context.Context) (net.Conn, error) {
+			if dials++; dials > 1 {
+				return nil, down
+			}
+			return client, nil
+		}, Options{})
+		time.Sleep(defaultBackoffMax)
+		server.Close()
+		synctest.Wait()
+		call := func() {
+			t.Helper()
+			err := callers["unary"](t.Context(), stub, "x")
+			if judge(t, "x", 0, err); !strings.Contains(err.Error(), "no server \uFFFD") {
+				t.Fatalf("%v does not tell the dial error", err)
+			}
+		}
+
+		pause := float64(defaultBackoffBase)
+		for want := 2; want < 20; want++ {
+			call()
+			if dials != want {
+				t.Fatalf("%d dials, want %d", dials, want)
+			}
+			time.Sleep(time.Duration(pause*(1-jitter)) - 1)
+			call()
+			if dials != want {
+				t.Fatalf("dialled again less than %v after attempt %d", time.Duration(pause), want)
+			}
+			time.Sleep(time.Duration(pause*2*jitter) + 2)
+			if dials != want {
+				t.Fatal("dialled without a call")
+			}
+			pause = min(pause*factor, float64(defaultBackoffMax))
+		}
+	})
+}
+
+// A call that waits for a server has attempts made for it until one succeeds.
+func TestWaitForReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const up = 12
+		svc, p := &tally{}, newPipes()
+		server := serve(t, p, svc)
+		defer server.kill()
+		var attempts []time.Time
+		_, _, stub := newClient(t, func(ctx context.Context) (net.Conn, error) {
+			attempts = append(attempts, time.Now())
+			if n := len(attempts); n > 1 && n < up {
+				return nil, syscall.ECONNREFUSED
+			}
+			return p.dial(ctx)
+		}, Options{WaitForReady: true})
+		time.Sleep(time.Hour)
+		server.drop()
+		synctest.Wait()
+		if len(attempts) != 1 {
+			t.Fatal("dialled without a call")
+		}
+		var wg sync.WaitGroup
+		for kind, call := range callers {
+			wg.Go(func() {
+				if err := call(t.Context(), stub, kind); err != nil {
+					t.Errorf("%s: %v", kind, err)
+				}
+			})
+		}
+		wg.Wait()
+		for kind := range callers {
+			if n := svc.count(kind); n != 1 {
+				t.Errorf("%s ran %d times", kind, n)
+			}
+		}
+		if len(attempts) != up {
+			t.Fatalf("%d attempts, want %d", len(attempts), up)
+		}
+		pause := float64(defaultBackoffBase)
+		spread := false
+		for i := 2; i < up; i++ {
+			got := float64(attempts[i].Sub(attempts[i-1]))
+			if got < pause*(1-jitter)-1 || got > pause*(1+jitter)+1 {
+				t.Errorf("pause %d is %v, want %v or 20 %% more or less", i, time.Duration(got), time.Duration(pause))
+			}
+			spread = spread || math.Abs(got-pause) > pause/1000
+			pause = min(pause*factor, float64(defaultBackoffMax))
+		}
+		if !spread {
+			t.Error("no pause has a random part")
+		}
+	})
+}
+
+// A call whose deadline passes while it waits is never sent, and no attempt is made for it any more.
+func TestExpires(t *testing.T) {
+	for _, wait := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			svc, p := &tally{}, newPipes()
+			server := serve(t, p, svc)
+			defer server.kill()
+			var down atomic.Bool
+			var dials atomic.Int32
+			_, _, stub := newClient(t, func(ctx context.Context) (net.Conn, error) {
+				dials.Add(1)
+				if down.Load() {
+					if !wait {
+						time.Sleep(10 * time.Second)
+						return p.dial(ctx)
+					}
+					return nil, syscall.ECONNREFUSED
+				}
+				return p.dial(ctx)
+			}, Options{WaitForReady: wait})
+			time.Sleep(time.Hour)
+			down.Store(true)
+			server.drop()
+
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := callers["unary"](ctx, stub, "late"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+			time.Sleep(time.Minute)
+			n := dials.Load()
+			time.Sleep(time.Hour)
+			if dials.Load() != n {
+				t.Error("dialled for nobody")
+			}
+			down.Store(false)
+			if err := callers["unary"](t.Context(), stub, "new"); err != nil {
+				t.Error(err)
+			}
+			if svc.count("late") != 0 {
+				t.Error("ran after its deadline")
+			}
+		})
+	}
+}
+
+// A call that was too late when it was made does not even cause an attempt. ttrpc marks it by a negative timeout.
+func TestExpiredBefore(t *testing.T) {
+	var conns atomic.Int32
+	r, next := newRaw(t, Options{WaitForReady: true, BackoffBase: 1, BackoffMax: 1}, func(c net.Conn) net.Conn {
+		conns.Add(1)
+		return c
+	})
+	next().conn.Close()
+	write(t, r, 1, wire.TypeRequest, 0, request(t, -1))
+	wantAnswer(t, r, 1, notSent)
+	if conns.Load() != 1 {
+		t.Error("dialled for nobody")
+	}
+}
+
+// An attempt ends after a time even if dial would wait for ever.
+func TestDialTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		dials := 0
+		_, _, stub := newClient(t, func(ctx context.Context) (net.Conn, error) {
+			if dials++; dials == 1 {
+				return client, nil
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, Options{})
+		time.Sleep(defaultBackoffMax)
+		server.Close()
+		start := time.Now()
+		judge(t, "x", 0, callers["unary"](t.Context(), stub, "x"))
+		if time.Since(start) != attemptTimeout {
+			t.Errorf("waited %v", time.Since(start))
+		}
+	})
+}
+
+// A server that accepts and hangs up is dialled no more often than one that is down.
+func TestHangUp(t *testing.T) {
+	for _, wait := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var dials atomic.Int32
+			p := newPipes()
+			server := serve(t, p, &tally{})
+			_, c, stub := newClient(t, func(ctx context.Context) (net.Conn, error) {
+				if dials.Add(1) == 1 {
+					return p.dial(ctx)
+				}
+				client, server := net.Pipe()
+				server.Close()
+				return client, nil
+			}, Options{WaitForReady: wait})
+			// The first connection is a good one, which says nothing about the others.
+			if err := callers["unary"](t.Context(), stub, "x"); err != nil {
+				t.Fatal(err)
+			}
+			server.kill()
+			done := make(chan error, 1)
+			go func() {
+				for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+					err := callers["unary"](t.Context(), stub, "x")
+					if errors.Is(err, ttrpc.ErrClosed) {
+						done <- err
+						return
+					}
+					judge(t, "x", 0, err)
+				}
+				done <- nil
+			}()
+			time.Sleep(2 * time.Minute)
+			// 10 pauses grow to the bound within 14 s; 5 s less 20 % is the shortest of those after.
+			if n := dials.Load(); n < 10 || wait && n > 10+120/4 || !wait && n > 10+60/4 {
+				t.Errorf("%d dials", n)
+			}
+			c.Close()
+			if err := <-done; wait != errors.Is(err, ttrpc.ErrClosed) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// What waits is bounded; what does not fit is answered at once, and with it all that was to be sent for the same call.
+func TestQueueFull(t *testing.T) {
+	peers, hold := make(chan net.Conn, 2), make(chan struct{})
+	dials := 0
+	r, err := New(t.Context(), func(context.Context) (net.Conn, error) {
+		if dials++; dials > 1 {
+			<-hold
+		}
+		client, server := net.Pipe()
+		peers <- server
+		return client, nil
+	}, quiet(Options{WaitForReady: true, BackoffBase: 1, BackoffMax: 1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	(<-peers).Close()
+
+	quarter := make([]byte, wire.MaxPayload/4-wire.HeaderSize)
+	for id := uint32(1); id <= 7; id += 2 {
+		write(t, r, id, wire.TypeRequest, wire.FlagRemoteOpen, quarter)
+	}
+	write(t, r, 9, wire.TypeRequest, 0, []byte("one too many"))
+	wantAnswer(t, r, 9, notSent)
+	write(t, r, 3, wire.TypeData, 0, []byte("one too many"))
+	wantAnswer(t, r, 3, notSent)
+	write(t, r, 3, wire.TypeData, 0, []byte("of a call that is over"))
+	write(t, r, 11, wire.TypeRequest, 0, []byte("there is room again"))
+
+	close(hold)
+	go io.Copy(io.Discard, r)
+	p := peer{t, <-peers}
+	for _, id := range []uint32{1, 5, 7, 11} {
+		p.want(id, wire.TypeRequest)
+	}
+}
+
+// A frame over the limit fails its own call and no other, even if it never comes to its end.
+func TestOversize(t *testing.T) {
+	const size = wire.MaxPayload + 100_000
+	over := append(wire.Header{Length: size, StreamID: 1, Type: wire.TypeResponse}.Append(nil), make([]byte, size)...)
+	for _, n := range []int{wire.HeaderSize, wire.HeaderSize + 1, 5000, len(over)} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			peers := make(chan net.Conn, 2)
+			_, _, stub := newClient(t, func(context.Context) (net.Conn, error) {
+				client, server := net.Pipe()
+				peers <- server
+				return client, nil
+			}, Options{})
+			done := make(chan error)
+			p := peer{t, <-peers}
+			go func() { done <- callers["unary"](t.Context(), stub, "x") }()
+			p.want(1, wire.TypeRequest)
+			if _, err := p.conn.Write(over[:n]); err != nil {
+				t.Fatal(err)
+			}
+			if n < len(over) {
+				p.conn.Close()
+			}
+			if err := <-done; status.Code(err) != codes.ResourceExhausted {
+				t.Fatalf("got %v", err)
+			}
+
+			go func() { done <- callers["unary"](t.Context(), stub, "y") }()
+			if n < len(over) {
+				p = peer{t, <-peers}
+			}
+			p.want(3, wire.TypeRequest)
+			payload, _ := proto.Marshal(&testv1.UnaryResponse{Foo: "y", Bar: "bar"})
+			resp, _ := proto.Marshal(&ttrpc.Response{Payload: payload})
+			p.send(3, wire.TypeResponse, 0, resp)
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Frames survive any way of cutting them for Read and Write.
+func TestSplits(t *testing.T) {
+	r, next := newRaw(t, Options{}, nil)
+	p := next()
+	go io.Copy(p.conn, p.conn)
+	payload := []byte("some payload")
+	var all []byte
+	for id := uint32(1); id < 9; id += 2 {
+		all = wire.AppendFrame(all, wire.Header{StreamID: id, Type: wire.TypeRequest, Flags: wire.FlagRemoteOpen}, payload[:id])
+		all = wire.AppendFrame(all, wire.Header{StreamID: id, Type: wire.TypeData}, nil)
+	}
+	for _, size := range []int{1, 3, wire.HeaderSize - 1, wire.HeaderSize, wire.HeaderSize + 1, 40, len(all)} {
+		go func() {
+			for b := all; len(b) > 0; {
+				n := min(size, len(b))
+				if m, err := r.Write(b[:n]); m != n || err != nil {
+					t.Errorf("wrote %d of %d: %v", m, n, err)
+				}
+				b = b[n:]
+			}
+		}()
+		got := make([]byte, len(all))
+		for n := 0; n < len(got); {
+			m, err := r.Read(got[n:min(n+size, len(got))])
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += m
+		}
+		if !bytes.Equal(got, all) {
+			t.Errorf("size %d: got %x, want %x", size, got, all)
+		}
+	}
+
+	over := wire.Header{Length: wire.MaxPayload + 1, StreamID: 11, Type: wire.TypeRequest}.Append(nil)
+	if n, err := r.Write(over); n != 0 || err == nil {
+		t.Errorf("wrote %d bytes of a frame over the limit, %v", n, err)
+	}
+}
+
+// Payloads of all sizes go through, and the next small call after them.
+func TestSizes(t *testing.T) {
+	path := socketPath(t)
+	server := serveUnix(t, path, &tally{})
+	defer server.kill()
+	r, c, stub := newClient(t, unixDialer(path), Options{})
+	for _, size := range []int{0, 1, 4000, 4096, 5000, 64 << 10, 1 << 20, wire.MaxPayload - 100} {
+		for _, bar := range []string{strings.Repeat("x", size), "small"} {
+			resp, err := stub.Unary(t.Context(), &testv1.UnaryRequest{Bar: bar})
+			if err != nil {
+				t.Fatalf("%d bytes: %v", len(bar), err)
+			}
+			if resp.Bar != bar {
+				t.Errorf("%d bytes came back as %d", len(bar), len(resp.Bar))
+			}
+		}
+	}
+	c.Close()
+	if err := c.UserOnCloseWait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if cap(r.buf) > bufferKept {
+		t.Errorf("keeps a buffer of %d bytes", cap(r.buf))
+	}
+}
+
+// What a server that drains refuses is its own answer, and no reason to connect anew.
+func TestPassesRefusal(t *testing.T) {
+	p := newPipes()
+	server := serve(t, p, &tally{})
+	defer server.kill()
+	_, _, stub := newClient(t, p.dial, Options{})
+	_, err := stub.Unary(t.Context(), &testv1.UnaryRequest{Bar: "refuse"})
+	if st := status.Convert(err); st.Code() != codes.Unavailable || st.Message() != "draining" {
+		t.Errorf("got %v", err)
+	}
+	if err := callers["unary"](t.Context(), stub, "x"); err != nil {
+		t.Error(err)
+	}
+	if len(server.all) != 1 {
+		t.Errorf("%d connections", len(server.all))
+	}
+}
+
+func TestClose(t *testing.T) {
+	t.Run("connected", func(t *testing.T) {
+		svc, p := &tally{hold: make(chan struct{})}, newPipes()
+		server := serve(t, p, svc)
+		defer server.kill()
+		r, c, stub := newClient(t, p.dial, Options{})
+		done := make(chan error)
+		go func() { done <- callers["unary"](t.Context(), stub, "x") }()
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; !errors.Is(err, ttrpc.ErrClosed) {
+			t.Errorf("open call: %v", err)
+		}
+		if err := c.UserOnCloseWait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := r.Write([]byte{0}); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Write: %v", err)
+		}
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Read: %v", err)
+		}
+		if err := r.Close(); err != nil {
+			t.Errorf("second Close: %v", err)
+		}
+	})
+
+	t.Run("dialling", func(t *testing.T) {
+		for _, late := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				lateClient, lateServer := net.Pipe()
+				dials := 0
+				r, _, stub := newClient(t, func(ctx context.Context) (net.Conn, error) {
+					if dials++; dials == 1 {
+						return client, nil
+					}
+					<-ctx.Done()
+					if late {
+						return lateClient, nil
+					}
+					return nil, ctx.Err()
+				}, Options{})
+				time.Sleep(defaultBackoffMax)
+				server.Close()
+				done := make(chan error)
+				go func() { done <- callers["unary"](t.Context(), stub, "x") }()
+				synctest.Wait()
+				if dials != 2 {
+					t.Errorf("%d dials", dials)
+				}
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
+				if err := <-done; !errors.Is(err, ttrpc.ErrClosed) {
+					t.Errorf("waiting call: %v", err)
+				}
+				if late {
+					if _, err := lateServer.Read(make([]byte, 1)); err != io.EOF {
+						t.Errorf("connection made too late: %v", err)
+					}
+				}
+			})
+		}
+	})
+}
+
+func TestNew(t *testing.T) {
+	down := errors.New("down")
+	t.Run("error", func(t *testing.T) {
+		r, err := New(t.Context(), func(context.Context) (net.Conn, error) { return nil, down }, Options{})
+		if r != nil || err != down {
+			t.Errorf("got %v, %v", r, err)
+		}
+	})
+	t.Run("wait", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			client, _ := net.Pipe()
+			dials := 0
+			r, err := New(t.Context(), func(context.Context) (net.Conn, error) {
+				if dials++; dials < 5 {
+					return nil, down
+				}
+				return client, nil
+			}, Options{WaitForReady: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+			if dials != 5 {
+				t.Errorf("%d dials", dials)
+			}
+		})
+	})
+	t.Run("wait in vain", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			dial := func(context.Context) (net.Conn, error) { return nil, down }
+			_, err := New(ctx, dial, Options{WaitForReady: true})
+			if !errors.Is(err, down) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+		})
+	})
+}
+
+// Addresses outlive the connection. Deadlines would end a ttrpc.Client and are refused.
+func TestAddresses(t *testing.T) {
+	path := socketPath(t)
+	server := serveUnix(t, path, &tally{})
+	r, _, stub := newClient(t, unixDialer(path), Options{})
+	server.kill()
+	judge(t, "x", 0, callers["unary"](t.Context(), stub, "x"))
+	if got := r.RemoteAddr().String(); got != path {
+		t.Errorf("remote address %q, want %q", got, path)
+	}
+	if got := r.LocalAddr(); got.Network() != "unix" || got.String() == path {
+		t.Errorf("local address %q", got)
+	}
+	for _, set := range []func(time.Time) error{r.SetDeadline, r.SetReadDeadline, r.SetWriteDeadline} {
+		if err := set(time.Now()); !errors.Is(err, os.ErrNoDeadline) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// A connected Conn needs no goroutine.
+func TestNoGoroutine(t *testing.T) {
+	before := runtime.NumGoroutine()
+	r, next := newRaw(t, Options{}, nil)
+	p := next()
+	go write(t, r, 1, wire.TypeRequest, 0, request(t, 0))
+	p.want(1, wire.TypeRequest)
+	go p.send(1, wire.TypeResponse, 0, nil)
+	readFrame(t, r)
+	p.conn.Close()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		r.Read(make([]byte, wire.HeaderSize))
+	}()
+	write(t, r, 3, wire.TypeRequest, 0, request(t, 0))
+	p = next()
+	p.want(3, wire.TypeRequest)
+	p.send(3, wire.TypeResponse, 0, nil)
+	<-read
+	settle(t, before)
+}
+
+func BenchmarkCalls(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	srv, err := ttrpc.NewServer()
+	if err != nil {
+		b.Fatal(err)
+	}
+	testv1.RegisterTestService(srv, &echoer{})
+	go srv.Serve(context.Background(), l)
+	defer srv.Close()
+	dials := map[string]func(context.Context) (net.Conn, error){
+		"stock": unixDialer(path),
+		"redial": func(ctx context.Context) (net.Conn, error) {
+			return New(ctx, unixDialer(path), quiet(Options{}))
+		},
+	}
+	for _, size := range []int{10, 64 << 10, 1 << 20} {
+		for _, callers := range []int{1, 16, 128} {
+			if size > 10 && callers > 16 {
+				continue
+			}
+			for _, kind := range []string{"stock", "redial"} {
+				b.Run(fmt.Sprintf("size=%d/callers=%d/%s", size, callers, kind), func(b *testing.B) {
+					conn, err := dials[kind](b.Context())
+					if err != nil {
+						b.Fatal(err)
+					}
+					c := ttrpc.NewClient(conn)
+					defer c.Close()
+					stub := testv1.NewTestClient(c)
+					req := &testv1.UnaryRequest{Bar: strings.Repeat("x", size)}
+					var left atomic.Int64
+					left.Store(int64(b.N))
+					var wg sync.WaitGroup
+					b.ReportAllocs()
+					b.ResetTimer()
+					for range callers {
+						wg.Go(func() {
+							for left.Add(-1) >= 0 {
+								if _, err := stub.Unary(context.Background(), req); err != nil {
+									b.Error(err)
+									return
+								}
+							}
+						})
+					}
+					wg.Wait()
+				})
+			}
+		}
+	}
+}
+
+// echoer counts nothing, so that a benchmark measures the connection.
+type echoer struct{ tally }
+
+func (*echoer) Unary(_ context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+	return &testv1.UnaryResponse{Foo: req.Foo, Bar: req.Bar}, nil
+}

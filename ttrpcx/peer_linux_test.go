@@ -1,0 +1,298 @@
+package ttrpcx_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"example.com/ttrpc-starter/internal/proctest"
+	"example.com/ttrpc-starter/ttrpcx"
+)
+
+// asNobody runs f with the ids of another user, in the given groups. They are those of one thread, which dies with it.
+func asNobody(t *testing.T, gid int, groups []int, f func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	failed := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		defer close(failed)
+		err := unix.Setgroups(groups) // of this thread; what sets the others is meant for all threads
+		for _, id := range []struct{ call, value int }{{unix.SYS_SETRESGID, gid}, {unix.SYS_SETRESUID, nobody}} {
+			v := uintptr(id.value)
+			if _, _, errno := unix.RawSyscall(uintptr(id.call), v, v, v); errno != 0 {
+				err = errors.Join(err, errno)
+			}
+		}
+		if err != nil {
+			failed <- err
+			return
+		}
+		f()
+	}()
+	if err := <-failed; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPeerFromContext(t *testing.T) {
+	peers := make(chan ttrpcx.Peer, 1)
+	s := serve(t, ttrpcx.ServerOptions{Allow: ttrpcx.Allow{UIDs: []uint32{nobody}}}, &service{
+		unary: func(ctx context.Context) error {
+			p, ok := ttrpcx.PeerFromContext(ctx)
+			if !ok {
+				return errors.New("no peer in the context")
+			}
+			peers <- p
+			return nil
+		},
+	})
+	t.Run("same user", func(t *testing.T) {
+		if err := call(t.Context(), mustDial(t, s.options())); err != nil {
+			t.Fatal(err)
+		}
+		p := <-peers
+		if c := p.Credentials; c == nil || int(c.UID) != os.Geteuid() || int(c.GID) != os.Getegid() || c.PID != os.Getpid() {
+			t.Errorf("credentials are %+v, want this process's", c)
+		}
+		if p.Certificate != nil {
+			t.Error("there is a certificate")
+		}
+		text := p.LogValue().String()
+		for _, want := range []string{"pid=" + strconv.Itoa(os.Getpid()), "uid=" + strconv.Itoa(os.Geteuid())} {
+			if !strings.Contains(text, want) {
+				t.Errorf("the log shows %s, want %s in it", text, want)
+			}
+		}
+	})
+	t.Run("another user with more groups than are expected", func(t *testing.T) {
+		groups := make([]int, 100)
+		for i := range groups {
+			groups[i] = 70000 + i
+		}
+		if err := reachable(strings.TrimPrefix(s.address, "unix://")); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		asNobody(t, 70200, groups, func() {
+			var client *ttrpc.Client
+			if client, err = dial(t, s.options()); err == nil {
+				err = call(t.Context(), client)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := (<-peers).Credentials
+		if c.UID != nobody || c.GID != 70200 || len(c.Groups) != len(groups) || c.Groups[99] != 70099 {
+			t.Errorf("credentials are %+v, want those of the thread", c)
+		}
+	})
+	t.Run("none", func(t *testing.T) {
+		if p, ok := ttrpcx.PeerFromContext(t.Context()); ok {
+			t.Errorf("there is a peer outside of Serve: %v", p)
+		}
+	})
+}
+
+// TestOtherUsers has users connect to a socket that their file permissions let them reach.
+func TestOtherUsers(t *testing.T) {
+	for name, c := range map[string]struct {
+		allow    ttrpcx.Allow
+		gid      int
+		groups   []int
+		admitted bool
+	}{
+		"nobody is added":                {ttrpcx.Allow{}, nobody, nil, false},
+		"another uid is added":           {ttrpcx.Allow{UIDs: []uint32{70000}}, nobody, nil, false},
+		"another gid is added":           {ttrpcx.Allow{GIDs: []uint32{70000}}, nobody, []int{70001}, false},
+		"the gid is added as a uid":      {ttrpcx.Allow{UIDs: []uint32{70000}}, 70000, nil, false},
+		"the uid is added as a gid":      {ttrpcx.Allow{GIDs: []uint32{nobody}}, 70000, nil, false},
+		"its uid is added":               {ttrpcx.Allow{UIDs: []uint32{1, nobody}}, nobody, nil, true},
+		"its gid is added":               {ttrpcx.Allow{GIDs: []uint32{1, 70000}}, 70000, nil, true},
+		"a supplementary group is added": {ttrpcx.Allow{GIDs: []uint32{70002}}, nobody, []int{70001, 70002}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			called := make(chan struct{}, 1)
+			s := serve(t, ttrpcx.ServerOptions{Allow: c.allow}, &service{
+				unary: func(context.Context) error { called <- struct{}{}; return nil },
+			})
+			path := strings.TrimPrefix(s.address, "unix://")
+			if err := errors.Join(os.Chmod(path, 0o666), reachable(path)); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			asNobody(t, c.gid, c.groups, func() {
+				var client *ttrpc.Client
+				if client, err = dial(t, s.options()); err == nil {
+					err = call(t.Context(), client)
+				}
+			})
+			if c.admitted {
+				if err != nil {
+					t.Errorf("the call failed: %v", err)
+				}
+				if lines := s.log.lines(); len(lines) > 0 {
+					t.Errorf("logged %q", lines)
+				}
+				return
+			}
+			if err == nil {
+				t.Error("the call was answered")
+			}
+			s.log.wantOnly(t, "connection refused", "peer.uid=65534", "peer.pid="+strconv.Itoa(os.Getpid()), "not allowed")
+			select {
+			case <-called:
+				t.Error("the call reached its handler")
+			default:
+			}
+			if err := call(t.Context(), mustDial(t, s.options())); err != nil {
+				t.Errorf("the server's own user is not served any more: %v", err)
+			}
+		})
+	}
+}
+
+// reachable lets everyone into the test's directories above the path.
+func reachable(path string) error {
+	return errors.Join(os.Chmod(filepath.Dir(path), 0o711), os.Chmod(filepath.Dir(filepath.Dir(path)), 0o711))
+}
+
+// TestOtherUsersProcess runs the real client as another user against a server here.
+func TestOtherUsersProcess(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can run a process as another user")
+	}
+	bin, err := os.MkdirTemp("", "t-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(bin) })
+	if err := errors.Join(os.Chmod(bin, 0o755), proctest.Build(bin, "../..", "./client")); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		allow ttrpcx.Allow
+		code  int
+	}{
+		"refused":  {ttrpcx.Allow{}, 64 + 14}, // Unavailable
+		"admitted": {ttrpcx.Allow{GIDs: []uint32{70001}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, ttrpcx.ServerOptions{Allow: c.allow}, nil)
+			path := strings.TrimPrefix(s.address, "unix://")
+			if err := errors.Join(os.Chmod(path, 0o666), reachable(path)); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command(proctest.Exe(bin, "client"), "-address", s.address)
+			cmd.Dir = "/"
+			cmd.SysProcAttr = &syscall.SysProcAttr{
+				Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{70001}},
+			}
+			p := proctest.Run(t, cmd)
+			if code := p.ExitCode(); code != c.code {
+				t.Errorf("the client's exit code is %d, want %d", code, c.code)
+			}
+			if c.code != 0 {
+				s.log.wantOnly(t, "connection refused", "peer.uid=65534", "peer.pid="+strconv.Itoa(p.Process.Pid))
+			}
+		})
+	}
+}
+
+// TestServerOfAnotherUser wants nothing sent to a server that is not the one that the client looks for.
+func TestServerOfAnotherUser(t *testing.T) {
+	path := socketPath(t)
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chown(filepath.Dir(path), nobody, nobody), reachable(path)); err != nil {
+		t.Skip("only root can give a directory to another user")
+	}
+	var l net.Listener
+	asNobody(t, nobody, nil, func() {
+		var err error
+		if l, err = net.Listen("unix", path); err != nil {
+			t.Error(err)
+		}
+	})
+	defer l.Close()
+	o := ttrpcx.ClientOptions{Address: path}
+	_, err := dial(t, o)
+	wantError(t, err, "connect to unix://"+path, "uid 65534", "-allow-uid")
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	if sent, err := io.ReadAll(conn); len(sent) > 0 || err != nil {
+		t.Errorf("the client sent %q, %v", sent, err)
+	}
+	for _, allow := range []ttrpcx.Allow{{UIDs: []uint32{nobody}}, {GIDs: []uint32{nobody}}} {
+		o.Allow = allow
+		if _, err := dial(t, o); err != nil {
+			t.Errorf("%+v is not enough: %v", allow, err)
+		}
+	}
+}
+
+// TestSocketOfAnotherUser tells a user who may not reach the socket why.
+func TestSocketOfAnotherUser(t *testing.T) {
+	s := serve(t, ttrpcx.ServerOptions{}, nil)
+	if err := reachable(strings.TrimPrefix(s.address, "unix://")); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	asNobody(t, nobody, nil, func() { _, err = dial(t, s.options()) })
+	wantError(t, err, s.address, "permission denied", "another user's")
+}
+
+func TestAbstractSocket(t *testing.T) {
+	l, err := net.Listen("unix", "@ttrpc-starter-test-"+strconv.Itoa(os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &served{t: t, log: new(journal)}
+	s.run(ttrpcx.NewListener(l, ttrpcx.ServerOptions{Logger: s.log.logger()}), nil)
+	if !strings.HasPrefix(s.address, "unix-abstract:ttrpc-starter-test-") {
+		t.Errorf("the address is %q", s.address)
+	}
+	if err := callAll(t.Context(), mustDial(t, s.options())); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAllowFlagsTakeNames(t *testing.T) {
+	u, err := user.LookupId("0")
+	if err != nil {
+		t.Skip(err)
+	}
+	g, err := user.LookupGroupId("0")
+	if err != nil {
+		t.Skip(err)
+	}
+	o, err := parseServerFlags("-allow-uid", u.Username, "-allow-uid", "7", "-allow-gid", g.Name, "-allow-gid", "8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := o.Allow; len(a.UIDs) != 2 || a.UIDs[0] != 0 || a.UIDs[1] != 7 || len(a.GIDs) != 2 || a.GIDs[0] != 0 || a.GIDs[1] != 8 {
+		t.Errorf("the flags allow %+v", a)
+	}
+}

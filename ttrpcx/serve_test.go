@@ -1,0 +1,467 @@
+package ttrpcx_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"example.com/ttrpc-starter/ttrpcx"
+	"example.com/ttrpc-starter/ttrpcx/wire"
+)
+
+// gate holds calls up.
+type gate struct {
+	entered chan struct{}
+	leave   chan struct{}
+}
+
+func newGate() *gate { return &gate{make(chan struct{}, 1000), make(chan struct{})} }
+
+func (g *gate) pass(ctx context.Context) error {
+	g.entered <- struct{}{}
+	select {
+	case <-g.leave:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// start makes a call and returns when its handler runs.
+func (g *gate) start(t *testing.T, client *ttrpc.Client) (result chan error) {
+	t.Helper()
+	result = make(chan error, 1)
+	go func() { result <- call(context.Background(), client) }()
+	select {
+	case <-g.entered:
+	case err := <-result:
+		t.Fatalf("the call ended before it was to: %v", err)
+	}
+	return result
+}
+
+// untilRefused calls until the server refuses calls because it drains.
+func untilRefused(t *testing.T, client *ttrpc.Client, g *gate) {
+	t.Helper()
+	eventually(t, "refusal", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		err := call(ctx, client)
+		if code := status.Code(err); code != codes.Unavailable && !errors.Is(err, context.DeadlineExceeded) && code != codes.DeadlineExceeded {
+			t.Errorf("a late call's error is %v, want code Unavailable", err)
+		}
+		return status.Code(err) == codes.Unavailable
+	})
+	for len(g.entered) > 0 {
+		<-g.entered
+	}
+}
+
+func TestConnectionLimits(t *testing.T) {
+	for name, c := range map[string]struct {
+		options ttrpcx.ServerOptions
+		want    string
+	}{
+		"in all":         {ttrpcx.ServerOptions{MaxConnections: 2, MaxUserConnections: 100}, "2 connections are open: -max-connections"},
+		"of a user":      {ttrpcx.ServerOptions{MaxUserConnections: 2}, "2 connections of uid "},
+		"of a user, 3/4": {ttrpcx.ServerOptions{MaxConnections: 3}, "2 connections of uid "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noLeaks(t)
+			s := serve(t, c.options, nil)
+			first, second := mustDial(t, s.options()), mustDial(t, s.options())
+			if err := errors.Join(call(t.Context(), first), call(t.Context(), second)); err != nil {
+				t.Fatal(err)
+			}
+			wantHangUp(t, rawDial(t, s.address))
+			s.log.wantOnly(t, "connection refused", c.want, "peer.pid=")
+			if err := call(t.Context(), first); err != nil {
+				t.Errorf("a connection within the limit: %v", err)
+			}
+			_ = second.Close()
+			eventually(t, "room for another", func() bool {
+				client, err := dial(t, s.options())
+				return err == nil && call(t.Context(), client) == nil
+			})
+			_ = s.stop()
+		})
+	}
+}
+
+// TestHandshakesCountForTheirHost keeps one host from taking all connections before it has shown a certificate.
+func TestHandshakesCountForTheirHost(t *testing.T) {
+	noLeaks(t)
+	a := newAuthority(t)
+	s := serve(t, ttrpcx.ServerOptions{
+		Address: "tcp://127.0.0.1:0", TLS: a.issue("server"), MaxUserConnections: 2,
+	}, nil)
+	files := a.issue("client")
+	done := mustDial(t, s.client(files))
+	if err := call(t.Context(), done); err != nil { // so that it is the certificate's, not the host's
+		t.Fatal(err)
+	}
+	silent := []net.Conn{rawDial(t, s.address), rawDial(t, s.address), rawDial(t, s.address)}
+	s.log.wantOnly(t, "2 connections of host 127.0.0.1 are open")
+	for _, conn := range silent {
+		_ = conn.Close()
+	}
+	eventually(t, "room for another", func() bool {
+		client, err := dial(t, s.client(files))
+		return err == nil && call(t.Context(), client) == nil
+	})
+	eventually(t, "limit of the certificate", func() bool {
+		_, _ = dial(t, s.client(files))
+		return len(s.log.lines("2 connections of subject CN=client are open", `peer.subject="CN=client"`)) > 0
+	})
+	_ = s.stop()
+}
+
+// TestLogIsBounded lets a peer make the server refuse it over and over.
+func TestLogIsBounded(t *testing.T) {
+	s := serve(t, ttrpcx.ServerOptions{MaxConnections: 1}, nil)
+	if err := call(t.Context(), mustDial(t, s.options())); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		conn := rawDial(t, s.address)
+		wantHangUp(t, conn)
+		_ = conn.Close()
+	}
+	_ = s.stop()
+	if n := len(s.log.lines("connection refused")); n != 21 { // the count names the message, too
+		t.Errorf("%d lines, want 20 and the count of the others", n)
+	}
+	if n := len(s.log.lines("held back", "lines=80")); n != 1 {
+		t.Errorf("the log is %q, want it to tell that 80 lines were held back", s.log.lines())
+	}
+}
+
+// TestRefusedFrames wants a peer that breaks the protocol named in the log.
+func TestRefusedFrames(t *testing.T) {
+	noLeaks(t)
+	s := serve(t, ttrpcx.ServerOptions{}, nil)
+	conn := rawDial(t, s.address)
+	frame := wire.AppendFrame(nil, wire.Header{StreamID: 2, Type: wire.TypeRequest}, nil)
+	if _, err := conn.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	wantHangUp(t, conn)
+	s.log.wantOnly(t, "connection closed", "is even", "peer.pid=")
+	_ = s.stop()
+}
+
+func TestDrain(t *testing.T) {
+	noLeaks(t)
+	g := newGate()
+	s := serve(t, ttrpcx.ServerOptions{}, &service{unary: g.pass})
+	busy, idle := mustDial(t, s.options()), mustDial(t, s.options())
+	open := g.start(t, busy)
+	s.cancel()
+	eventually(t, "count", func() bool { return len(s.log.lines("waiting for open calls", "calls=1")) == 1 })
+	for _, client := range []*ttrpc.Client{busy, idle} {
+		untilRefused(t, client, g)
+	}
+	if _, err := dial(t, s.options()); err == nil {
+		t.Error("a new connection is accepted")
+	}
+	select {
+	case <-s.ended:
+		t.Fatal("Serve has returned while a call was open")
+	case err := <-open:
+		t.Fatalf("the open call ended: %v", err)
+	default:
+	}
+	close(g.leave)
+	if err := <-open; err != nil {
+		t.Errorf("the open call: %v", err)
+	}
+	if err := s.stop(); err != nil {
+		t.Errorf("Serve returns %v", err)
+	}
+}
+
+// TestDrainCuts has calls outlast the time they get.
+func TestDrainCuts(t *testing.T) {
+	noLeaks(t)
+	g := newGate()
+	cancelled := make(chan struct{}, 3)
+	s := serve(t, ttrpcx.ServerOptions{ShutdownTimeout: 20 * time.Millisecond}, &service{unary: func(ctx context.Context) error {
+		err := g.pass(ctx)
+		cancelled <- struct{}{}
+		return err
+	}})
+	first, second := mustDial(t, s.options()), mustDial(t, s.options())
+	results := []chan error{g.start(t, first), g.start(t, first), g.start(t, second)}
+	wantError(t, s.stop(), "3 calls were cut off after 20ms")
+	for _, r := range results {
+		if err := <-r; err == nil {
+			t.Error("a call that was cut off has succeeded")
+		}
+		<-cancelled
+	}
+}
+
+// TestDrainWhileConnecting has a connection that was accepted in time get answers though its handshake ends late.
+func TestDrainWhileConnecting(t *testing.T) {
+	noLeaks(t)
+	a := newAuthority(t)
+	g := newGate()
+	s := serveTLS(t, a.issue("server"), &service{unary: g.pass})
+	files := a.issue("client")
+	busy := mustDial(t, s.client(files))
+	open := g.start(t, busy)
+
+	asked, answer := make(chan struct{}), make(chan struct{})
+	secured := tls.Client(rawDial(t, s.address), &tls.Config{
+		InsecureSkipVerify: true,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			close(asked)
+			<-answer
+			pair := loadPair(t, files)
+			return &pair, nil
+		},
+	})
+	connected := make(chan error, 1)
+	go func() { connected <- secured.Handshake() }()
+	<-asked
+	s.cancel()
+	untilRefused(t, busy, g)
+	close(answer)
+	if err := <-connected; err != nil {
+		t.Fatal(err)
+	}
+	client := ttrpc.NewClient(secured)
+	if err := call(t.Context(), client); status.Code(err) != codes.Unavailable {
+		t.Errorf("the call's error is %v, want code Unavailable", err)
+	}
+	_ = client.Close()
+	close(g.leave)
+	if err := <-open; err != nil {
+		t.Errorf("the open call: %v", err)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDrainUnderLoad stops servers while calls come in without a break. Each call that could be sent must be answered: by
+// its handler or with Unavailable.
+func TestDrainUnderLoad(t *testing.T) {
+	for range 20 {
+		var handled, answered, sent, received atomic.Int64
+		s := serve(t, ttrpcx.ServerOptions{}, &service{unary: func(context.Context) error { handled.Add(1); return nil }})
+		var group sync.WaitGroup
+		var clients []*ttrpc.Client
+		for range 4 {
+			conn := rawDial(t, s.address)
+			client := ttrpc.NewClient(&counted{Conn: conn, sent: &sent, received: &received})
+			clients = append(clients, client)
+			if err := call(t.Context(), client); err != nil { // so that it is accepted
+				t.Fatal(err)
+			}
+			for range 4 {
+				group.Go(func() {
+					for {
+						err := call(t.Context(), client)
+						switch {
+						case err == nil:
+							answered.Add(1)
+						case status.Code(err) == codes.Unavailable:
+						case errors.Is(err, ttrpc.ErrClosed): // the request could not be written
+							return
+						default:
+							t.Errorf("a call's error is %v", err)
+							return
+						}
+					}
+				})
+			}
+		}
+		eventually(t, "call", func() bool { return answered.Load() > 100 })
+		if err := s.stop(); err != nil {
+			t.Errorf("Serve returns %v", err)
+		}
+		group.Wait()
+		for _, client := range clients {
+			_ = client.UserOnCloseWait(t.Context()) // it has read to the end
+		}
+		if h, a := handled.Load(), answered.Load(); h < a {
+			t.Fatalf("%d calls were handled and %d succeeded", h, a)
+		}
+		if n, a := sent.Load(), received.Load(); n != a && runtime.GOOS == "linux" {
+			t.Fatalf("%d calls were sent and %d answered", n, a)
+		}
+	}
+}
+
+// counted counts the requests that could be written, for ttrpc writes each short one at once, and the answers that came.
+// ttrpc's client forgets some of the latter when the connection ends right after.
+type counted struct {
+	net.Conn
+	sent, received *atomic.Int64
+	read           []byte // the start of a frame
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err == nil {
+		c.sent.Add(1)
+	}
+	return n, err
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.read = append(c.read, p[:n]...)
+	for {
+		h, ok := wire.ParseHeader(c.read)
+		size := wire.HeaderSize + int(h.Length)
+		if !ok || len(c.read) < size {
+			return n, err
+		}
+		c.read = c.read[size:]
+		c.received.Add(1)
+	}
+}
+
+// TestPeersThatDoNotRead cannot hold up the end of Serve, though they are many and each connection lingers.
+func TestPeersThatDoNotRead(t *testing.T) {
+	noLeaks(t)
+	s := serve(t, ttrpcx.ServerOptions{ShutdownTimeout: time.Millisecond}, nil)
+	const peers = 40
+	request := marshalRequest(t, strings.Repeat("x", 300<<10)) // the answer is more than a socket holds
+	var conns []net.Conn
+	for range peers {
+		conn := rawDial(t, s.address)
+		conns = append(conns, conn)
+		for id := uint32(1); id < 6; id += 2 {
+			frame := wire.AppendFrame(nil, wire.Header{StreamID: id, Type: wire.TypeRequest}, request)
+			if _, err := conn.Write(frame); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	wantError(t, s.stop(), "cut off after 1ms")
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+}
+
+// scripted is a listener that returns what it is told.
+type scripted struct {
+	net.Listener
+	next chan any // error or net.Conn
+}
+
+func (l *scripted) Accept() (net.Conn, error) {
+	switch v := (<-l.next).(type) {
+	case error:
+		return nil, v
+	case net.Conn:
+		return v, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func TestAcceptErrors(t *testing.T) {
+	l, err := net.Listen("unix", strings.TrimSuffix(socketPath(t), "/d/s")+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	next := make(chan any, 3)
+	log := new(journal)
+	s := &served{t: t, log: log}
+	g := newGate()
+	s.run(ttrpcx.NewListener(&scripted{l, next}, ttrpcx.ServerOptions{Logger: log.logger()}), &service{unary: g.pass})
+
+	next <- &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	log.wantOnly(t, "accept failed; trying again", "too many open files")
+	conn := rawDial(t, s.address)
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next <- accepted
+	client := ttrpc.NewClient(conn)
+	defer client.Close()
+	open := g.start(t, client)
+
+	broken := errors.New("broken for good")
+	next <- broken
+	untilRefused(t, client, g)
+	close(g.leave)
+	if err := <-open; err != nil {
+		t.Errorf("the open call: %v", err)
+	}
+	<-s.ended
+	if !errors.Is(s.err, broken) {
+		t.Errorf("Serve returns %v, want what Accept did", s.err)
+	}
+	wantError(t, s.err, "accept at unix://")
+}
+
+// TestStopWhileAcceptFails stops a server that waits for descriptors.
+func TestStopWhileAcceptFails(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := make(chan any, 20)
+	for range 20 {
+		next <- &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	close(next)
+	s := &served{t: t, log: new(journal)}
+	s.run(ttrpcx.NewListener(&scripted{l, next}, ttrpcx.ServerOptions{Logger: s.log.logger()}), nil)
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestServerThatWasClosed wants its peers told, and Serve to end as ever.
+func TestServerThatWasClosed(t *testing.T) {
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = server.Close()
+	log := new(journal)
+	l, err := ttrpcx.Listen(t.Context(), ttrpcx.ServerOptions{Address: socketPath(t), Logger: log.logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- ttrpcx.Serve(ctx, server, l) }()
+	wantHangUp(t, rawDial(t, l.String()))
+	log.wantOnly(t, "ttrpc refused a connection", "server closed")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDialErrors(t *testing.T) {
+	path := socketPath(t)
+	for address, want := range map[string]string{
+		path:                     "no such file or directory (is the server running?)",
+		"tcp://127.0.0.1:1":      "connection refused (is the server running?)",
+		"unix-abstract:nobody-x": "connection refused (is the server running?)",
+	} {
+		_, err := dial(t, ttrpcx.ClientOptions{Address: address, Insecure: strings.HasPrefix(address, "tcp")})
+		wantError(t, err, "connect to ", address, want)
+	}
+}

@@ -1,0 +1,706 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+)
+
+// callFrame returns the frame that opens a call of the example service.
+func callFrame(id uint32, method string, more ...func(*ttrpc.Request)) []byte {
+	r := &ttrpc.Request{Service: "test.v1.Test", Method: method}
+	for _, f := range more {
+		f(r)
+	}
+	b, err := proto.Marshal(r)
+	if err != nil {
+		panic(err)
+	}
+	return AppendFrame(nil, Header{StreamID: id, Type: TypeRequest}, b)
+}
+
+func withPayload(n int) func(*ttrpc.Request) {
+	return func(r *ttrpc.Request) {
+		r.Payload, _ = proto.Marshal(&testv1.UnaryRequest{Foo: strings.Repeat("x", n)})
+	}
+}
+
+func withTimeout(d time.Duration) func(*ttrpc.Request) {
+	return func(r *ttrpc.Request) { r.TimeoutNano = int64(d) }
+}
+
+func dataFrame(id uint32, flags Flags, payload string) []byte {
+	return AppendFrame(nil, Header{StreamID: id, Type: TypeData, Flags: flags}, []byte(payload))
+}
+
+func frames(f ...[]byte) []byte { return bytes.Join(f, nil) }
+
+const end = FlagRemoteClosed | FlagNoData
+
+// guarded returns a peer's end of a pipe to a stock server behind a Guard. In a synctest bubble a goroutine that such a
+// server leaves behind fails the test.
+func guarded(t *testing.T, g *Guard, e *example) (peer net.Conn, conn *GuardedConn) {
+	t.Helper()
+	peer, inner := net.Pipe()
+	conn = g.Wrap(inner)
+	serve(t, conn, e)
+	t.Cleanup(func() { _ = peer.Close() })
+	return peer, conn
+}
+
+// readResponse reads one response's frame and returns its stream id and status code.
+func readResponse(t *testing.T, r io.Reader) (uint32, codes.Code) {
+	t.Helper()
+	var b [HeaderSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		t.Fatal(err)
+	}
+	h, _ := ParseHeader(b[:])
+	payload := make([]byte, h.Length)
+	if _, err := io.ReadFull(r, payload); err != nil {
+		t.Fatal(err)
+	}
+	var resp ttrpc.Response
+	if h.Type != TypeResponse {
+		t.Fatalf("got a frame of type %d for stream %d", h.Type, h.StreamID)
+	}
+	if err := proto.Unmarshal(payload, &resp); err != nil {
+		t.Fatal(err)
+	}
+	return h.StreamID, codes.Code(resp.GetStatus().GetCode())
+}
+
+func mustWrite(t *testing.T, w io.Writer, b []byte) {
+	t.Helper()
+	if _, err := w.Write(b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	unary, split, join := callFrame(1, "Unary"), callFrame(1, "Split"), callFrame(1, "Join")
+	for _, test := range []struct {
+		name   string
+		sent   []byte
+		reason string
+	}{
+		{"data to unary", frames(unary, dataFrame(1, 0, "")), "takes none"},
+		{"end of unary", frames(unary, dataFrame(1, end, "")), "takes none"},
+		{"data to unary flagged as open", frames(
+			AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest, Flags: FlagRemoteOpen}, unary[HeaderSize:]),
+			dataFrame(1, 0, "x")), "takes none"},
+		{"data to server streaming", frames(split, dataFrame(1, 0, "x")), "takes none"},
+		{"end of server streaming", frames(split, dataFrame(1, end, "")), "takes none"},
+		{
+			"data to second call", frames(callFrame(1, "Nothing"), callFrame(3, "Unary"), dataFrame(3, 0, "")),
+			"takes none",
+		},
+		{"data after end", frames(join, dataFrame(1, end, ""), dataFrame(1, 0, "x")), "after its end"},
+		{"end after end", frames(join, dataFrame(1, end, ""), dataFrame(1, end, "")), "after its end"},
+		{"data before request", dataFrame(1, 0, "x"), "never opened"},
+		{"data beyond requests", frames(join, dataFrame(3, 0, "x")), "never opened"},
+		{"end with payload", frames(join, dataFrame(1, FlagRemoteClosed, "x")), "has a payload"},
+		{"no data with payload", frames(join, dataFrame(1, FlagNoData, "x")), "has a payload"},
+		{"even id", callFrame(2, "Unary"), "even"},
+		{"id zero", callFrame(0, "Unary"), "even"},
+		{"repeated id", frames(unary, unary), "not higher"},
+		{"lower id", frames(callFrame(5, "Unary"), callFrame(3, "Unary")), "not higher"},
+		{"type zero", AppendFrame(nil, Header{StreamID: 1}, nil), "type 0"},
+		{"response", AppendFrame(nil, Header{StreamID: 1, Type: TypeResponse}, nil), "type 2"},
+		{"type four", frames(unary, AppendFrame(nil, Header{StreamID: 1, Type: 4}, nil)), "type 4"},
+		{"too long", Header{Length: MaxPayload + 1, StreamID: 1, Type: TypeRequest}.Append(nil), "over the limit"},
+		{
+			"data too long", frames(join, Header{Length: 1<<32 - 1, StreamID: 1, Type: TypeData}.Append(nil)),
+			"over the limit",
+		},
+		{
+			"malformed request", AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest}, []byte("\x0a\x05a")),
+			"malformed",
+		},
+		{
+			"name not in UTF-8", AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest}, []byte("\x0a\x01\xff")),
+			"malformed",
+		},
+		{"another protocol", []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), "over the limit"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := NewGuard(GuardOptions{})
+				peer, conn := guarded(t, g, &example{block: untilEnd})
+				other, otherConn := guarded(t, g, &example{})
+
+				go func() { _, _ = peer.Write(test.sent) }() // may be cut off midway
+				if _, err := io.Copy(io.Discard, peer); err != nil {
+					t.Errorf("the connection did not end: %v", err)
+				}
+				if err := conn.Err(); err == nil || !strings.Contains(err.Error(), test.reason) {
+					t.Errorf("refused for %v, want a reason with %q", err, test.reason)
+				}
+				<-conn.Drain() // an ended connection has nothing to wait for
+
+				mustWrite(t, other, callFrame(1, "Unary"))
+				if _, code := readResponse(t, other); code != codes.OK {
+					t.Errorf("another connection: got %v", code)
+				}
+				if err := otherConn.Err(); err != nil {
+					t.Errorf("another connection was refused: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestAllowed(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		sent []byte
+		want map[uint32]codes.Code
+	}{
+		{"unknown method", callFrame(1, "Nothing"), map[uint32]codes.Code{1: codes.Unimplemented}},
+		{
+			"unknown service", AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest}, nil),
+			map[uint32]codes.Code{1: codes.Unimplemented},
+		},
+		{
+			"late data", frames(callFrame(1, "Unary"), callFrame(5, "Join"), dataFrame(5, end, "")),
+			map[uint32]codes.Code{1: 0, 5: 0},
+		},
+		{
+			"no message", frames(callFrame(1, "Join"), dataFrame(1, FlagNoData, ""), dataFrame(1, end, "")),
+			map[uint32]codes.Code{1: 0},
+		},
+		{"highest id", callFrame(1<<32-1, "Unary"), map[uint32]codes.Code{1<<32 - 1: 0}},
+		{"expired", callFrame(1, "Unary", withTimeout(-1)), map[uint32]codes.Code{1: codes.OK}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{})
+				mustWrite(t, peer, test.sent)
+				got := make(map[uint32]codes.Code)
+				for range test.want {
+					id, code := readResponse(t, peer)
+					got[id] = code
+				}
+				for id, want := range test.want {
+					if code, ok := got[id]; !ok || code != want {
+						t.Errorf("stream %d: got %v, %v, want %v", id, code, ok, want)
+					}
+					// Data for a call that has ended is a race: neither answered nor refused.
+					mustWrite(t, peer, dataFrame(id, 0, "late"))
+				}
+				synctest.Wait()
+				if n, err := conn.Calls(), conn.Err(); n != 0 || err != nil {
+					t.Errorf("%d calls are open, refused: %v", n, err)
+				}
+			})
+		})
+	}
+}
+
+func TestBackpressure(t *testing.T) {
+	const calls = 10_000
+	var running, most atomic.Int64
+	full, release := make(chan struct{}), make(chan struct{})
+	c, s := unixPair(t)
+	conn := NewGuard(GuardOptions{}).Wrap(s)
+	serve(t, conn, &example{block: func(context.Context) error {
+		if n := running.Add(1); n == defaultMaxCalls {
+			close(full)
+		} else if n > most.Load() {
+			most.Store(n) // after the limit was reached, which is what matters
+		}
+		<-release
+		running.Add(-1)
+		return nil
+	}})
+	client := ttrpc.NewClient(NewConn(c, Options{}))
+	defer func() { _ = client.Close() }()
+	api := testv1.NewTestClient(client)
+	var wg sync.WaitGroup
+	for range calls {
+		wg.Go(func() {
+			if _, err := api.Unary(context.Background(), &testv1.UnaryRequest{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	<-full
+	if n := conn.Calls(); n != defaultMaxCalls {
+		t.Errorf("%d calls are open, want %d", n, defaultMaxCalls)
+	}
+	close(release)
+	wg.Wait()
+	if n := most.Load(); n > defaultMaxCalls {
+		t.Errorf("%d handlers ran at once, want at most %d", n, defaultMaxCalls)
+	}
+	if err := conn.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Requests that arrive together must not overshoot the limit, nor hold up those before them.
+func TestLimitWithinOneRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		step := make(chan struct{})
+		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), &example{block: func(context.Context) error {
+			<-step
+			return nil
+		}})
+		last := callFrame(5, "Unary", withPayload(100))
+		mustWrite(t, peer, frames(callFrame(1, "Unary"), callFrame(3, "Unary"), last))
+		for id := uint32(1); id <= 5; id += 2 {
+			synctest.Wait()
+			if n := conn.Calls(); n != 1 {
+				t.Fatalf("%d calls are open, want 1", n)
+			}
+			step <- struct{}{}
+			if got, code := readResponse(t, peer); got != id || code != codes.OK {
+				t.Fatalf("got %v for stream %d, want OK for %d", code, got, id)
+			}
+		}
+	})
+}
+
+func TestLimitDoesNotDeadlockClientStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), &example{})
+		mustWrite(t, peer, frames(callFrame(1, "Join"), callFrame(3, "Unary", withPayload(50_000))))
+		if id, code := readResponse(t, peer); id != 3 || code != codes.ResourceExhausted {
+			t.Errorf("got %v for stream %d, want ResourceExhausted for 3", code, id)
+		}
+		mustWrite(t, peer, frames(dataFrame(3, 0, "late"), dataFrame(1, 0, ""), dataFrame(1, end, "")))
+		if id, code := readResponse(t, peer); id != 1 || code != codes.OK {
+			t.Errorf("got %v for stream %d, want OK for 1", code, id)
+		}
+		mustWrite(t, peer, callFrame(5, "Unary"))
+		if id, code := readResponse(t, peer); id != 5 || code != codes.OK {
+			t.Errorf("got %v for stream %d, want OK for 5", code, id)
+		}
+		if err := conn.Err(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// At the limit nobody reads, so nobody would see that the peer has gone.
+func TestLimitFindsPeersThatHaveGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), &example{block: untilEnd})
+		mustWrite(t, peer, frames(callFrame(1, "Unary"), callFrame(3, "Unary"), callFrame(5, "Unary")))
+		start := time.Now()
+		for _, want := range []uint32{3, 5} {
+			if id, code := readResponse(t, peer); id != want || code != codes.ResourceExhausted {
+				t.Errorf("got %v for stream %d, want ResourceExhausted for %d", code, id, want)
+			}
+		}
+		if waited := time.Since(start); waited < defaultIOTimeout || waited > defaultIOTimeout*5/4 {
+			t.Errorf("answered after %v", waited)
+		}
+		if n := conn.Calls(); n != 1 {
+			t.Errorf("%d calls are open, want 1", n)
+		}
+		mustWrite(t, peer, callFrame(7, "Unary"))
+		_ = peer.Close()
+		<-conn.Drain() // the handler, too, must end, or the bubble deadlocks
+	})
+}
+
+func TestPeerThatNeverReads(t *testing.T) {
+	many := func(frame func(id uint32) []byte) func(w io.Writer) int {
+		return func(w io.Writer) int {
+			sum := 0
+			for id := uint32(1); ; id += 2 {
+				n, err := w.Write(frame(id))
+				if sum += n; err != nil {
+					return sum
+				}
+			}
+		}
+	}
+	echo := string(marshal(t, &testv1.EchoRequest{Message: strings.Repeat("x", 60<<10)}))
+	for name, flood := range map[string]func(w io.Writer) int{
+		"large answers":  many(func(id uint32) []byte { return callFrame(id, "Unary", withPayload(64<<10)) }),
+		"small answers":  many(func(id uint32) []byte { return callFrame(id, "Unary", withPayload(1000)) }),
+		"unimplemented":  many(func(id uint32) []byte { return callFrame(id, "Nothing") }),
+		"echoing stream": many(func(id uint32) []byte { return frames(callFrame(id, "Echo"), dataFrame(id, 0, echo)) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{})
+				start := time.Now()
+				taken := flood(peer)
+				if took := time.Since(start); took < defaultIOTimeout || took > 2*defaultIOTimeout {
+					t.Errorf("cut off after %v", took)
+				}
+				if taken > 16<<20 { // what MaxCalls handlers may hold before the first answer gets stuck
+					t.Errorf("%d bytes were taken from it", taken)
+				}
+				synctest.Wait()
+				if err := conn.Err(); err == nil || !strings.Contains(err.Error(), "nothing taken") {
+					t.Errorf("refused for %v, want that nothing was taken", err)
+				}
+			})
+		})
+	}
+}
+
+// A flood of requests that are refused must be bounded like any other.
+func TestDrainingPeerThatNeverReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{})
+		<-conn.Drain()
+		for id := uint32(1); ; id += 2 {
+			if _, err := peer.Write(callFrame(id, "Unary")); err != nil {
+				if id > 100_000 {
+					t.Errorf("cut off after stream %d only", id)
+				}
+				return
+			}
+		}
+	})
+}
+
+func TestPeerThatNeverFinishes(t *testing.T) {
+	long := callFrame(1, "Unary", withPayload(1000))
+	for name, sent := range map[string][]byte{
+		"header":         long[:3],
+		"no payload":     long[:HeaderSize],
+		"part":           long[:500],
+		"second frame":   frames(callFrame(1, "Unary"), callFrame(3, "Unary")[:1]),
+		"large":          callFrame(1, "Unary", withPayload(1<<20))[:HeaderSize+1],
+		"refused":        frames(callFrame(1, "Join"), callFrame(3, "Join", withPayload(1000))[:20]),
+		"late data part": frames(callFrame(3, "Unary"), dataFrame(1, 0, "late")[:12]),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := NewGuard(GuardOptions{MaxCalls: 1})
+				peer, conn := guarded(t, g, &example{})
+				go func() { _, _ = io.Copy(io.Discard, peer) }()
+				start := time.Now()
+				mustWrite(t, peer, sent)
+				<-conn.quit
+				if took := time.Since(start); took < defaultIOTimeout || took > defaultIOTimeout*5/4 {
+					t.Errorf("cut off after %v", took)
+				}
+				synctest.Wait()
+				if err := conn.Err(); err == nil || !strings.Contains(err.Error(), "not finished") {
+					t.Errorf("refused: %v", err)
+				}
+				if g.receiving.free != g.options.MaxReceiving {
+					t.Errorf("its share of %d bytes was not given back", g.options.MaxReceiving-g.receiving.free)
+				}
+			})
+		})
+	}
+}
+
+func TestSlowAndIdlePeersAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{})
+		frame := callFrame(1, "Unary", withPayload(18))
+		for id := byte(1); id < 10; id += 2 {
+			time.Sleep(time.Hour)
+			frame[7] = id
+			for i := range frame {
+				time.Sleep(25 * time.Second / time.Duration(len(frame)))
+				mustWrite(t, peer, frame[i:i+1])
+			}
+			if _, code := readResponse(t, peer); code != codes.OK {
+				t.Fatal(code)
+			}
+		}
+		time.Sleep(defaultIOTimeout)
+		synctest.Wait()
+		conn.mu.Lock()
+		defer conn.mu.Unlock()
+		if conn.armed || conn.queue != nil || conn.calls != nil {
+			t.Error("an idle connection keeps something")
+		}
+	})
+}
+
+func TestReceivingIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGuard(GuardOptions{MaxReceiving: 1}) // counts as 4 MiB
+		large := callFrame(1, "Unary", withPayload(3<<20))
+		stalled, stalledConn := guarded(t, g, &example{})
+		mustWrite(t, stalled, large[:100])
+		synctest.Wait() // it has its share
+		waiting, waitingConn := guarded(t, g, &example{})
+		gone, goneConn := guarded(t, g, &example{})
+		start := time.Now()
+		go func() { _, _ = gone.Write(large) }()
+		synctest.Wait()
+		_ = goneConn.Close() // before it got its share
+		go func() { _, _ = waiting.Write(large) }()
+
+		small, _ := guarded(t, g, &example{})
+		mustWrite(t, small, callFrame(1, "Unary", withPayload(1000)))
+		if _, code := readResponse(t, small); code != codes.OK || time.Since(start) > 0 {
+			t.Errorf("a small call had to wait %v: %v", time.Since(start), code)
+		}
+		if _, code := readResponse(t, waiting); code != codes.OK {
+			t.Errorf("a large call: %v", code)
+		}
+		if waited := time.Since(start); waited < defaultIOTimeout || waited > defaultIOTimeout*5/4 {
+			t.Errorf("the large call waited %v, want until the stalled one was cut off", waited)
+		}
+		if stalledConn.Err() == nil || waitingConn.Err() != nil {
+			t.Errorf("refused: stalled %v, waiting %v", stalledConn.Err(), waitingConn.Err())
+		}
+		synctest.Wait()
+		if g.receiving.free != MaxPayload || len(g.receiving.queue) > 0 {
+			t.Errorf("%d bytes are free and %d wait in the end", g.receiving.free, len(g.receiving.queue))
+		}
+	})
+}
+
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{block: func(context.Context) error {
+			<-release
+			return nil
+		}})
+		mustWrite(t, peer, frames(callFrame(1, "Unary"), callFrame(3, "Join")))
+		synctest.Wait()
+		drained := conn.Drain()
+		if conn.Drain() != drained {
+			t.Error("a second Drain has another channel")
+		}
+		mustWrite(t, peer, frames(callFrame(5, "Unary", withPayload(40_000)), callFrame(7, "Echo")))
+		for _, want := range []uint32{5, 7} {
+			if id, code := readResponse(t, peer); id != want || code != codes.Unavailable {
+				t.Errorf("got %v for stream %d, want Unavailable for %d", code, id, want)
+			}
+		}
+		close(release)
+		if id, code := readResponse(t, peer); id != 1 || code != codes.OK {
+			t.Errorf("got %v for stream %d, want OK for 1", code, id)
+		}
+		mustWrite(t, peer, dataFrame(3, end, ""))
+		synctest.Wait() // the answer is not read yet
+		select {
+		case <-drained:
+			t.Error("drained while an answer is on its way")
+		default:
+		}
+		if id, code := readResponse(t, peer); id != 3 || code != codes.OK {
+			t.Errorf("got %v for stream %d, want OK for 3", code, id)
+		}
+		<-drained
+		if n := conn.Calls(); n != 0 {
+			t.Errorf("%d calls are open", n)
+		}
+		mustWrite(t, peer, callFrame(9, "Unary"))
+		if id, code := readResponse(t, peer); id != 9 || code != codes.Unavailable {
+			t.Errorf("got %v for stream %d, want Unavailable for 9", code, id)
+		}
+	})
+}
+
+func TestDrainWaitsForOutput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{})
+		mustWrite(t, peer, callFrame(1, "Unary"))
+		synctest.Wait() // the handler has answered, and nobody reads
+		drained := conn.Drain()
+		select {
+		case <-drained:
+			t.Error("drained while an answer is on its way")
+		default:
+		}
+		if id, code := readResponse(t, peer); id != 1 || code != codes.OK {
+			t.Errorf("got %v for stream %d, want OK for 1", code, id)
+		}
+		<-drained
+	})
+}
+
+// A refusal must not get into the midst of a frame that ttrpc writes in two pieces.
+func TestRefusalsKeepToFrameBoundaries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peer, inner := net.Pipe()
+		conn := NewGuard(GuardOptions{}).Wrap(inner)
+		defer func() { _, _ = peer.Close(), conn.Close() }()
+		long := AppendFrame(nil, Header{StreamID: 1, Type: TypeResponse}, make([]byte, 10_000))
+		if _, err := conn.Write(long[:firstWrite]); err != nil {
+			t.Fatal(err)
+		}
+		conn.Drain()
+		go func() { _, _ = conn.Read(make([]byte, minRead)) }()
+		mustWrite(t, peer, callFrame(3, "Unary"))
+		synctest.Wait() // the refusal is ready
+		go func() { _, _ = conn.Write(long[firstWrite:]) }()
+		for _, want := range []uint32{1, 3} {
+			var b [HeaderSize]byte
+			if _, err := io.ReadFull(peer, b[:]); err != nil {
+				t.Fatal(err)
+			}
+			h, _ := ParseHeader(b[:])
+			if h.StreamID != want || h.Type != TypeResponse {
+				t.Fatalf("got %+v, want a response to stream %d", h, want)
+			}
+			if _, err := io.CopyN(io.Discard, peer, int64(h.Length)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func TestDrainEndsAtTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), &example{block: untilEnd})
+		mustWrite(t, peer, frames(callFrame(1, "Unary"), callFrame(3, "Unary")))
+		synctest.Wait()
+		conn.Drain()
+		if id, code := readResponse(t, peer); id != 3 || code != codes.Unavailable {
+			t.Errorf("got %v for stream %d, want Unavailable for 3", code, id)
+		}
+	})
+}
+
+// ttrpc answers a stream that it cannot deliver to while the handler runs on. A peer must not get another handler for
+// it.
+func TestAnswerInPlaceOfHandler(t *testing.T) {
+	for name, sent := range map[string][]byte{
+		"full":    frames(callFrame(1, "Join"), bytes.Repeat(dataFrame(1, 0, ""), 70)),
+		"expired": frames(callFrame(1, "Join", withTimeout(1)), bytes.Repeat(dataFrame(1, 0, ""), 70)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{block: func(context.Context) error {
+					<-release
+					return errors.New("done")
+				}})
+				answers := make(chan codes.Code, 100)
+				go func() {
+					for {
+						var b [HeaderSize]byte
+						if _, err := io.ReadFull(peer, b[:]); err != nil {
+							close(answers)
+							return
+						}
+						h, _ := ParseHeader(b[:])
+						payload := make([]byte, h.Length)
+						_, _ = io.ReadFull(peer, payload)
+						var r ttrpc.Response
+						_ = proto.Unmarshal(payload, &r)
+						answers <- codes.Code(r.GetStatus().GetCode())
+					}
+				}()
+				mustWrite(t, peer, sent)
+				if code := <-answers; code != codes.InvalidArgument {
+					t.Fatalf("got %v in place of the handler's answer", code)
+				}
+				mustWrite(t, peer, dataFrame(1, 0, "late"))
+				time.Sleep(time.Minute)
+				if n := conn.Calls(); n != 1 {
+					t.Errorf("%d calls are open while the handler runs", n)
+				}
+				close(release)
+				<-conn.Drain()
+				if n, err := conn.Calls(), conn.Err(); n != 0 || err != nil {
+					t.Errorf("%d calls are open, refused: %v", n, err)
+				}
+			})
+		})
+	}
+}
+
+// FuzzJudge checks that what ttrpc gets to see does not depend on how the bytes arrive, and cannot crash it.
+func FuzzJudge(f *testing.F) {
+	f.Add(frames(callFrame(1, "Join"), dataFrame(1, 0, "x"), dataFrame(1, end, "")), byte(0))
+	f.Add(frames(callFrame(1, "Unary"), dataFrame(1, 0, "x")), byte(7))
+	f.Add(frames(callFrame(3, "Echo"), dataFrame(1, 0, "dropped"), dataFrame(3, 0, "kept")), byte(12))
+	g := NewGuard(GuardOptions{MaxCalls: 1 << 30})
+	seen := func(r io.Reader) ([]byte, error) {
+		c := g.Wrap(reading{&replay{}, r})
+		b, err := io.ReadAll(c)
+		if err != nil {
+			return nil, err
+		}
+		return b, c.Err()
+	}
+	f.Fuzz(func(t *testing.T, b []byte, step byte) {
+		whole, wholeErr := seen(bytes.NewReader(b))
+		pieces, piecesErr := seen(&stepReader{b, int(step) + 1})
+		bytewise, bytewiseErr := seen(iotest.DataErrReader(iotest.OneByteReader(bytes.NewReader(b))))
+		if (wholeErr == nil) != (piecesErr == nil) || (wholeErr == nil) != (bytewiseErr == nil) {
+			t.Fatalf("refused: %v whole, %v in pieces, %v byte by byte", wholeErr, piecesErr, bytewiseErr)
+		}
+		if wholeErr == nil && (!bytes.Equal(whole, pieces) || !bytes.Equal(whole, bytewise)) {
+			t.Fatalf("seen: %x whole, %x in pieces, %x byte by byte", whole, pieces, bytewise)
+		}
+		streams := make(map[uint32]bool)
+		methods := newMethods(nil)
+		for rest := whole; ; {
+			h, ok := ParseHeader(rest)
+			if !ok || len(rest) < HeaderSize+int(h.Length) {
+				break
+			}
+			payload := rest[HeaderSize:][:h.Length]
+			rest = rest[HeaderSize+int(h.Length):]
+			switch h.Type {
+			case TypeRequest:
+				var r ttrpc.Request
+				if err := proto.Unmarshal(payload, &r); err != nil {
+					continue // the last frame before a refusal
+				}
+				id := [2]uint32{methods.names[r.Service], methods.names[r.Method]}
+				streams[h.StreamID] = methods.streams[id] == clientStream
+			case TypeData:
+				if !streams[h.StreamID] {
+					t.Fatalf("ttrpc got data for stream %d, which takes none", h.StreamID)
+				}
+			}
+		}
+	})
+}
+
+// stepReader reads n bytes at a time.
+type stepReader struct {
+	b []byte
+	n int
+}
+
+func (r *stepReader) Read(p []byte) (int, error) {
+	if len(r.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.b[:min(r.n, len(r.b))])
+	r.b = r.b[n:]
+	return n, nil
+}
+
+func TestRefusalsAreResponses(t *testing.T) {
+	for want, b := range map[codes.Code][]byte{
+		codes.Unavailable:       refusedDraining,
+		codes.ResourceExhausted: refusedBusy,
+	} {
+		var r ttrpc.Response
+		if err := proto.Unmarshal(b, &r); err != nil {
+			t.Fatal(err)
+		}
+		if got := status.FromProto(r.Status); got.Code() != want || got.Message() == "" {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+}
