@@ -7,19 +7,11 @@ import (
 	"log/slog"
 	"strings"
 
-	"github.com/containerd/ttrpc"
-
 	examplev1 "example.com/ttrpc-starter/gen/example/v1"
-	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
 // example implements the service. A method that is added to the .proto is missing here until it is written.
-//
-// ttrpc runs interceptors around unary methods only, so each streaming method passes its body to one itself.
-type example struct {
-	log       *slog.Logger
-	intercept ttrpc.StreamServerInterceptor
-}
+type example struct{ log *slog.Logger }
 
 var _ examplev1.ExampleService = (*example)(nil)
 
@@ -31,10 +23,6 @@ func (e *example) Method1(ctx context.Context, req *examplev1.Method1Request) (*
 
 // Split is server-streaming: one request, any number of responses.
 func (e *example) Split(ctx context.Context, req *examplev1.SplitRequest, stream examplev1.Example_SplitServer) error {
-	return interceptor.ServerStream(ctx, e.intercept, "/example.v1.Example/Split", req, stream, e.split)
-}
-
-func (e *example) split(ctx context.Context, req *examplev1.SplitRequest, stream examplev1.Example_SplitServer) error {
 	e.log.InfoContext(ctx, "split call")
 	for word := range strings.FieldsSeq(req.GetText()) {
 		if err := stream.Send(&examplev1.SplitResponse{Word: word}); err != nil {
@@ -46,10 +34,6 @@ func (e *example) split(ctx context.Context, req *examplev1.SplitRequest, stream
 
 // Join is client-streaming: any number of requests, one response.
 func (e *example) Join(ctx context.Context, stream examplev1.Example_JoinServer) (*examplev1.JoinResponse, error) {
-	return interceptor.ClientStream(ctx, e.intercept, "/example.v1.Example/Join", stream, e.join)
-}
-
-func (e *example) join(ctx context.Context, stream examplev1.Example_JoinServer) (*examplev1.JoinResponse, error) {
 	e.log.InfoContext(ctx, "join call")
 	var words []string
 	for {
@@ -66,10 +50,6 @@ func (e *example) join(ctx context.Context, stream examplev1.Example_JoinServer)
 
 // Echo is bidirectional: requests and responses in any order.
 func (e *example) Echo(ctx context.Context, stream examplev1.Example_EchoServer) error {
-	return interceptor.BidiStream(ctx, e.intercept, "/example.v1.Example/Echo", stream, e.echo)
-}
-
-func (e *example) echo(ctx context.Context, stream examplev1.Example_EchoServer) error {
 	e.log.InfoContext(ctx, "echo call")
 	for {
 		req, err := stream.Recv()

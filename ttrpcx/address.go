@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -27,14 +26,10 @@ const (
 	schemeSystemd  scheme = "systemd"
 )
 
-// app names the directory of the default socket, so that services which began as copies of this one keep out of each
-// other's way: `make rename` changes the module path here, too.
-var app = path.Base("example.com/ttrpc-starter")
-
-// DefaultAddress returns the address that server and client agree on when they are not told one: $TTRPC_ADDRESS if set,
-// else a socket in a directory that is the user's alone, below $XDG_RUNTIME_DIR or else below the temporary directory.
-// Nothing is created.
-func DefaultAddress() string {
+// DefaultAddress returns the address on which the server and the client of the application called app agree when they are not
+// told one: $TTRPC_ADDRESS if set, else a socket in a directory that is the user's alone, below $XDG_RUNTIME_DIR or else
+// below the temporary directory. Nothing is created. app must be a legal file name.
+func DefaultAddress(app string) string {
 	if a := os.Getenv("TTRPC_ADDRESS"); a != "" {
 		return a
 	}
@@ -42,7 +37,7 @@ func DefaultAddress() string {
 	if d := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(d) { // relative ones are to be ignored: XDG Base Directory
 		dir = filepath.Join(d, app)
 	}
-	return "unix://" + filepath.ToSlash(filepath.Join(dir, "example.sock"))
+	return "unix://" + filepath.ToSlash(filepath.Join(dir, app+".sock"))
 }
 
 // ParseAddress parses an address in one of these forms:
@@ -64,6 +59,9 @@ func ParseAddress(s string) (Address, error) {
 }
 
 func parseAddress(s string) (Address, error) {
+	if s == "" {
+		return Address{}, errors.New("none is given: want unix:PATH, a path or tcp://HOST:PORT")
+	}
 	prefix, rest, ok := strings.Cut(s, ":")
 	if !ok || strings.ContainsAny(prefix, `/\.`) || len(prefix) == 1 { // a bare path; one letter is a Windows drive
 		return parseUnix(s)

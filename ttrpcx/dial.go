@@ -1,6 +1,7 @@
 package ttrpcx
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -23,10 +24,7 @@ func Dial(ctx context.Context, options ClientOptions) (net.Conn, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	setDefault(&options.Address, DefaultAddress())
-	if options.Logger == nil {
-		options.Logger = slog.Default()
-	}
+	options.Logger = cmp.Or(options.Logger, slog.Default())
 	address, err := ParseAddress(options.Address)
 	if err != nil {
 		return nil, err
@@ -37,7 +35,7 @@ func Dial(ctx context.Context, options ClientOptions) (net.Conn, error) {
 			return nil, err
 		}
 		return wire.NewConn(conn, wire.Options{IOTimeout: options.IOTimeout}), nil
-	}, redial.Options{Logger: options.Logger})
+	}, redial.Options{Logger: options.Logger, WaitForReady: options.WaitForReady})
 }
 
 // DialOnce connects like Dial, to a connection for one call: it is as the network gives it, and its end is final.
@@ -46,7 +44,6 @@ func DialOnce(ctx context.Context, options ClientOptions) (net.Conn, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	setDefault(&options.Address, DefaultAddress())
 	address, err := ParseAddress(options.Address)
 	if err != nil {
 		return nil, err
@@ -85,7 +82,7 @@ func dial(ctx context.Context, address Address, options ClientOptions) (_ net.Co
 			return nil, err
 		}
 		if err := options.Allow.check(c); err != nil {
-			return nil, fmt.Errorf("the server's %w: -allow-uid says who may be the server", err)
+			return nil, optionErrorf("the server's %v: %s says who may be the server", err, optionUIDs)
 		}
 		return conn, nil
 	}

@@ -2,7 +2,6 @@ package ttrpcx
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -23,7 +22,7 @@ func Listen(ctx context.Context, options ServerOptions) (*Listener, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	options = options.withDefaults()
+	options = options.WithDefaults()
 	address, err := ParseAddress(options.Address)
 	if err != nil {
 		return nil, err
@@ -61,9 +60,10 @@ func (l *Listener) check() error {
 	secure := l.tls != nil
 	switch network := l.listener.Addr().Network(); {
 	case network == "tcp" && !secure && !l.options.Insecure:
-		return errors.New("this is TCP: it needs -tls-cert, -tls-key and -tls-ca (or -insecure, on a network that you trust)")
+		return optionErrorf("this is TCP: it needs %s, %s and %s (or %s, on a network that you trust)",
+			optionCert, optionKey, optionCA, optionInsecure)
 	case network == "unix" && (secure || l.options.Insecure):
-		return errors.New("this is a unix socket: TLS flags are for TCP")
+		return optionErrorf("this is a unix socket: %s, %s, %s and %s are for TCP", optionCert, optionKey, optionCA, optionInsecure)
 	case network != "tcp" && network != "unix":
 		return fmt.Errorf("this is a %s socket: want a stream (ListenStream= in systemd.socket(5))", network)
 	}
@@ -83,7 +83,7 @@ func (l *Listener) warn() {
 	case ours && l.options.Allow.wide():
 		dir := filepath.Dir(unix.path)
 		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o011 == 0 {
-			l.options.Logger.Warn("the socket's directory lets in none of those whom -allow-uid and -allow-gid add: chmod it 711",
+			l.options.Logger.Warn("the socket's directory lets in none of the users and groups that are allowed besides: chmod it 711",
 				"directory", dir)
 		}
 	}

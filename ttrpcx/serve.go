@@ -286,9 +286,9 @@ func (s *serving) enter(user string) error {
 	defer s.mu.Unlock()
 	switch n := s.users[user]; {
 	case s.total >= s.options.MaxConnections:
-		return fmt.Errorf("%d connections are open: -max-connections allows no more", s.total)
+		return fmt.Errorf("%d connections are open, the most that may be", s.total)
 	case n >= s.options.MaxUserConnections:
-		return fmt.Errorf("%d connections of %s are open: -max-user-connections allows no more", n, user)
+		return fmt.Errorf("%d connections of %s are open, the most that one user may have", n, user)
 	}
 	s.total++
 	s.users[user]++

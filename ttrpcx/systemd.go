@@ -24,7 +24,7 @@ func activated(name string) (net.Listener, error) {
 		_ = os.Unsetenv(v)
 	}
 	if count == "" || pid != strconv.Itoa(os.Getpid()) {
-		return nil, errors.New("systemd passed no socket: start this by a .socket unit, or give another -address")
+		return nil, errors.New("systemd passed no socket: start this by a .socket unit, or give another address")
 	}
 	n, err := strconv.Atoi(count)
 	if err != nil || n < 1 {

@@ -15,15 +15,15 @@ import (
 func (f TLSFiles) load() (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
-		return nil, fmt.Errorf("load -tls-cert %s and -tls-key %s: %w", f.Cert, f.Key, err)
+		return nil, fmt.Errorf("load certificate %s and key %s: %w", f.Cert, f.Key, err)
 	}
 	pem, err := os.ReadFile(f.CA)
 	if err != nil {
-		return nil, fmt.Errorf("load -tls-ca: %w", err)
+		return nil, fmt.Errorf("load certificate authorities: %w", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("load -tls-ca %s: no certificate in it", f.CA)
+		return nil, fmt.Errorf("load certificate authorities %s: no certificate in it", f.CA)
 	}
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,

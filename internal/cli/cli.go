@@ -1,4 +1,4 @@
-// Package cli is what the two mains share with the operating system: signals, flags, logs and exit codes.
+// Package cli is what the mains share: signals, flags, logs, exit codes and the form in which they print messages.
 package cli
 
 import (
@@ -9,12 +9,17 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
+	"slices"
+	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
+
+// App is the application's name. Server and client meet in a directory of that name unless they are told an address.
+const App = "ttrpc-starter"
 
 // Exit codes. A failed RPC exits with ExitRPC plus its status code, as grpcurl does.
 const (
@@ -39,7 +44,7 @@ func Main(name string, run Run) {
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	var reported *ReportedError
 	if err != nil && !errors.Is(err, flag.ErrHelp) && !errors.As(err, &reported) {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		fmt.Fprintf(os.Stderr, "%s: %s\n", name, text(err))
 	}
 	os.Exit(ExitCode(err))
 }
@@ -109,34 +114,26 @@ func Parse(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) error {
 	return err
 }
 
-// OptionalBool is a boolean flag whose default depends on what is not known yet.
-type OptionalBool struct{ given, value bool }
-
-// Or returns the flag's value, or else the default.
-func (b *OptionalBool) Or(byDefault bool) bool {
-	if b.given {
-		return b.value
-	}
-	return byDefault
+// ChoiceVar adds a flag whose value is one of those listed, of which *value has the default.
+func ChoiceVar(flags *flag.FlagSet, value *string, name string, choices []string, usage string) {
+	list := strings.Join(choices, ", ")
+	flags.Func(name, fmt.Sprintf("%s: %s (default %s)", usage, list, *value), func(s string) error {
+		if !slices.Contains(choices, s) {
+			return fmt.Errorf("want one of %s", list)
+		}
+		*value = s
+		return nil
+	})
 }
 
-// String returns the value, or nothing if none is given.
-func (b *OptionalBool) String() string {
-	if !b.given {
-		return ""
-	}
-	return strconv.FormatBool(b.value)
+// TextVar adds a flag for a string of a message, which must be UTF-8.
+func TextVar(flags *flag.FlagSet, value *string, name, byDefault, usage string) {
+	*value = byDefault
+	flags.Func(name, fmt.Sprintf("%s (default %q)", usage, byDefault), func(s string) error {
+		if !utf8.ValidString(s) {
+			return errors.New("want valid UTF-8, as text in protobuf must be")
+		}
+		*value = s
+		return nil
+	})
 }
-
-// Set accepts what strconv.ParseBool does.
-func (b *OptionalBool) Set(s string) error {
-	v, err := strconv.ParseBool(s)
-	if err != nil {
-		return errors.New("want true or false")
-	}
-	*b = OptionalBool{given: true, value: v}
-	return nil
-}
-
-// IsBoolFlag lets package flag take the flag without a value for true.
-func (b *OptionalBool) IsBoolFlag() bool { return true }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,35 +14,6 @@ import (
 	"unicode"
 )
 
-// LogFormat is the -log-format flag: "text" (the default) for people, "json" for collectors.
-type LogFormat string
-
-// Register adds -log-format to flags.
-func (f *LogFormat) Register(flags *flag.FlagSet) {
-	*f = "text"
-	flags.Var(f, "log-format", "`format` of the log on standard error: text or json")
-}
-
-// String returns the format's name.
-func (f *LogFormat) String() string { return string(*f) }
-
-// Set accepts "text" and "json".
-func (f *LogFormat) Set(s string) error {
-	if s != "text" && s != "json" {
-		return fmt.Errorf("want text or json")
-	}
-	*f = LogFormat(s)
-	return nil
-}
-
-// Logger returns a logger that writes lines of this format to w.
-func (f *LogFormat) Logger(w io.Writer) *slog.Logger {
-	if *f == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
-	}
-	return slog.New(&textHandler{w: w, mu: new(sync.Mutex)})
-}
-
 // textHandler writes lines for people: the message bare, and values that have a JSON form in it. slog.TextHandler quotes
 // both, which makes a call's metadata hard to read: metadata="{\"name\":[\"koye\"]}".
 type textHandler struct {
@@ -52,6 +22,8 @@ type textHandler struct {
 	attrs  string      // what With added, ready to print
 	prefix string      // the open groups, each with a dot
 }
+
+func newTextHandler(w io.Writer) *textHandler { return &textHandler{w: w, mu: new(sync.Mutex)} }
 
 func (h *textHandler) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= slog.LevelInfo
@@ -111,12 +83,12 @@ func appendAttr(b *bytes.Buffer, prefix string, a slog.Attr) {
 	b.WriteByte(' ')
 	b.WriteString(prefix + a.Key)
 	b.WriteByte('=')
-	b.WriteString(text(v))
+	b.WriteString(valueText(v))
 }
 
-// text returns v as JSON where it is a list or a map, and else as text, quoted if it could be mistaken for more than
+// valueText returns v as JSON where it is a list or a map, and else as text, quoted if it could be mistaken for more than
 // one value.
-func text(v slog.Value) string {
+func valueText(v slog.Value) string {
 	if v.Kind() == slog.KindAny {
 		switch reflect.ValueOf(v.Any()).Kind() {
 		case reflect.Map, reflect.Slice:

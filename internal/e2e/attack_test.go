@@ -16,8 +16,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/internal/proctest"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/internal/proctest"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
 // TestHeapFloor counts a server's collections by what the runtime prints of each. The calls take some 30 MiB.

@@ -22,10 +22,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
-	"example.com/ttrpc-starter/ttrpcx/interceptor"
 	"example.com/ttrpc-starter/internal/proctest"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/ttrpcx"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
 var rounds = flag.Int("rounds", 3, "`number` of times that TestStop... and TestKill... do it; 50 is the long run")

@@ -46,11 +46,11 @@ func startWatched(t testing.TB, address string, args ...string) *watched {
 
 // Messages of the server's log that are counted.
 const (
-	logUnary = "method1 call"
+	logUnary   = "method1 call"
 	logSplit   = "split call"
 	logJoin    = "join call"
 	logEcho    = "echo call"
-	logEnd     = "server interceptor"
+	logEnd     = "call served"
 	logClosed  = "connection closed"
 	logRefused = "connection refused"
 )

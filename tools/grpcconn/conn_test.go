@@ -23,10 +23,10 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/internal/proctest"
-	"example.com/ttrpc-starter/ttrpcx/wire"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/tools/grpcconn"
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 // oldRuntime is the version of ttrpc that the generator is of.

@@ -12,8 +12,8 @@ import (
 
 	"github.com/fullstorydev/grpcurl"
 
-	"example.com/ttrpc-starter/ttrpcx"
 	"example.com/ttrpc-starter/tools/grpcconn"
+	"example.com/ttrpc-starter/ttrpcx"
 )
 
 // server is where the calls go.

@@ -276,12 +276,12 @@ printf '%s\n' "${COMPREPLY[@]}"`
 			return inShell(t, "bash", "-c", script, "bash", line)
 		}
 		for line, want := range map[string]string{
-			"ttcurl " + path + " l":                             "list\n",
-			"ttcurl " + path + " test.v1.Test/S":          "test.v1.Test/Split\n",
-			"ttcurl unix://" + path + " test.v1.Test/S":   "test.v1.Test/Split\n",
-			"ttcurl -d '{\"a\": 1}' " + path + " test.v1.E":  "test.v1.Test/Unary\ntest.v1.Test/Split\ntest.v1.Test/Join\ntest.v1.Test/Echo\n",
-			"ttcurl " + path + " list ":                         "test.v1.Test\n",
-			"ttcurl " + path + " describe test.v1.Test/J": "test.v1.Test/Join\n",
+			"ttcurl " + path + " l":                         "list\n",
+			"ttcurl " + path + " test.v1.Test/S":            "test.v1.Test/Split\n",
+			"ttcurl unix://" + path + " test.v1.Test/S":     "test.v1.Test/Split\n",
+			"ttcurl -d '{\"a\": 1}' " + path + " test.v1.E": "test.v1.Test/Unary\ntest.v1.Test/Split\ntest.v1.Test/Join\ntest.v1.Test/Echo\n",
+			"ttcurl " + path + " list ":                     "test.v1.Test\n",
+			"ttcurl " + path + " describe test.v1.Test/J":   "test.v1.Test/Join\n",
 			"ttcurl -max-":             "-max-messages\n-max-time\n",
 			"ttcurl -format ":          "json\ntext\n",
 			"ttcurl -proto ":           "\n",

@@ -3,6 +3,7 @@ package interceptor
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/containerd/ttrpc"
 )
@@ -64,4 +65,19 @@ func (c *unaryCall) handle(ctx context.Context, stream ttrpc.StreamServer) (any,
 		return c.method(ctx, c.unmarshal)
 	}
 	return c.method(ctx, stream.RecvMsg)
+}
+
+// ChainClient returns an interceptor that runs the given ones from the outside in, as Chain does.
+func ChainClient(interceptors ...ttrpc.UnaryClientInterceptor) ttrpc.UnaryClientInterceptor {
+	return func(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, info *ttrpc.UnaryClientInfo,
+		invoke ttrpc.Invoker,
+	) error {
+		for _, i := range slices.Backward(interceptors) {
+			inner := invoke
+			invoke = func(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response) error {
+				return i(ctx, req, resp, info, inner)
+			}
+		}
+		return invoke(ctx, req, resp)
+	}
 }

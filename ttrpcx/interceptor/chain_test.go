@@ -158,10 +158,10 @@ func ExampleChain() {
 			})
 	}
 	// Output:
-	// level=INFO msg="server interceptor" method=/test.v1.Test/Unary code=OK request_bytes=3 response_bytes=3
+	// level=INFO msg="call served" method=/test.v1.Test/Unary code=OK request_bytes=3 response_bytes=3
 	// level=ERROR msg="handler panicked" method=/test.v1.Test/Unary panic="a bug"
-	// level=ERROR msg="server interceptor" method=/test.v1.Test/Unary code=Internal request_bytes=3 response_bytes=0 error="internal error, see the server's log"
-	// level=INFO msg="server interceptor" method=/test.v1.Test/Unary code=DeadlineExceeded request_bytes=3 response_bytes=0 error="look up x: context deadline exceeded"
+	// level=ERROR msg="call served" method=/test.v1.Test/Unary code=Internal request_bytes=3 response_bytes=0 error="internal error, see the server's log"
+	// level=INFO msg="call served" method=/test.v1.Test/Unary code=DeadlineExceeded request_bytes=3 response_bytes=0 error="look up x: context deadline exceeded"
 }
 
 // The cost of the whole chain around a handler that does nothing, on top of the same call without it.

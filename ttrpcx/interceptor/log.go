@@ -24,7 +24,7 @@ type LogOptions struct {
 	Peer func(context.Context) slog.Attr
 }
 
-// Log writes one line for each call when it has ended, with the message "server interceptor" and the attributes
+// Log writes one line for each call when it has ended, with the message "call served" and the attributes
 //
 //   - method: the full name, such as "/test.v1.Test/Unary",
 //   - metadata: what the caller sent along, if anything, as JSON,
@@ -77,12 +77,12 @@ func Log(opts LogOptions) ttrpc.StreamServerInterceptor {
 			slog.Int64("request_bytes", counted.received.Load()),
 			slog.Int64("response_bytes", responseBytes),
 			errorAttr(st))
-		logger.LogAttrs(ctx, level, "server interceptor", attrs...)
+		logger.LogAttrs(ctx, level, "call served", attrs...)
 		return resp, err
 	}
 }
 
-// ClientLog writes one line for each unary call to logger (nil: slog.Default()), with the message "client interceptor"
+// ClientLog writes one line for each unary call to logger (nil: slog.Default()), with the message "call made"
 // and the attributes method, metadata, duration, code and error as [Log] does. The code is what the caller gets if
 // [ClientStatus] stands further in, or if the caller uses [StatusError].
 //
@@ -116,7 +116,7 @@ func ClientLog(logger *slog.Logger) ttrpc.UnaryClientInterceptor {
 		for _, kv := range req.GetMetadata() {
 			md[kv.GetKey()] = append(md[kv.GetKey()], kv.GetValue())
 		}
-		logger.LogAttrs(ctx, level, "client interceptor",
+		logger.LogAttrs(ctx, level, "call made",
 			slog.String("method", info.FullMethod),
 			metadataAttr(md),
 			slog.Duration("duration", duration),

@@ -58,7 +58,7 @@ func TestLog(t *testing.T) {
 				t.Fatal(err)
 			}
 			diff(t, lines.one(t), map[string]any{
-				"level": "INFO", "msg": "server interceptor", "method": "/test.v1.Test/" + kind.name, "uid": 7,
+				"level": "INFO", "msg": "call served", "method": "/test.v1.Test/" + kind.name, "uid": 7,
 				"code": "OK", "request_bytes": sizes[kind.name][0], "response_bytes": sizes[kind.name][1],
 			})
 		})
@@ -74,7 +74,7 @@ func TestLog(t *testing.T) {
 				received = sizes[kind.name][0]
 			}
 			diff(t, lines.one(t), map[string]any{
-				"level": "ERROR", "msg": "server interceptor", "method": "/test.v1.Test/" + kind.name, "uid": 7,
+				"level": "ERROR", "msg": "call served", "method": "/test.v1.Test/" + kind.name, "uid": 7,
 				"code": "DataLoss", "error": "gone", "request_bytes": received, "response_bytes": 0,
 			})
 		})
@@ -270,7 +270,7 @@ func TestClientLog(t *testing.T) {
 	}), ttrpc.WithUnaryClientInterceptor(interceptor.ClientLog(lines.logger())))
 	line := func(level, code string) map[string]any {
 		return map[string]any{
-			"level": level, "msg": "client interceptor", "method": "/test.v1.Test/Unary", "code": code,
+			"level": level, "msg": "call made", "method": "/test.v1.Test/Unary", "code": code,
 		}
 	}
 	failed := func(level, code, err string) map[string]any {

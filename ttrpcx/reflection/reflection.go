@@ -24,9 +24,6 @@ type Options struct {
 
 	// Types has the extensions that clients may ask for. Default: protoregistry.GlobalTypes.
 	Types *protoregistry.Types
-
-	// Intercept runs around each call. Default: nothing does.
-	Intercept ttrpc.StreamServerInterceptor
 }
 
 // Services returns the services grpc.reflection.v1.ServerReflection and grpc.reflection.v1alpha.ServerReflection by their
@@ -56,7 +53,7 @@ func Services(o Options) (map[string]*ttrpc.ServiceDesc, error) {
 		}
 		s.versions = append(s.versions, v)
 		s.services = append(s.services, v.service)
-		descs[v.service] = s.describe(v, o.Intercept)
+		descs[v.service] = s.describe()
 	}
 	slices.Sort(s.services)
 	return descs, nil
@@ -70,17 +67,10 @@ type server struct {
 	versions []*version // for what files lack
 }
 
-func (s *server) describe(v *version, intercept ttrpc.StreamServerInterceptor) *ttrpc.ServiceDesc {
+func (s *server) describe() *ttrpc.ServiceDesc {
 	handler := func(_ context.Context, stream ttrpc.StreamServer) (any, error) {
 		c := &call{server: s, sent: map[string]bool{}}
 		return nil, c.run(stream)
-	}
-	if intercept != nil {
-		info := &ttrpc.StreamServerInfo{FullMethod: "/" + v.service + "/" + method, StreamingClient: true, StreamingServer: true}
-		inner := handler
-		handler = func(ctx context.Context, stream ttrpc.StreamServer) (any, error) {
-			return intercept(ctx, stream, info, inner)
-		}
 	}
 	return &ttrpc.ServiceDesc{
 		Streams: map[string]ttrpc.Stream{method: {Handler: handler, StreamingClient: true, StreamingServer: true}},

@@ -26,8 +26,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"example.com/ttrpc-starter/internal/proctest"
-	"example.com/ttrpc-starter/ttrpcx/reflection"
 	"example.com/ttrpc-starter/ttrpcx"
+	"example.com/ttrpc-starter/ttrpcx/reflection"
 )
 
 var versions = []string{"v1", "v1alpha"}
@@ -531,23 +531,5 @@ func TestDefaults(t *testing.T) {
 		if _, err := protoregistry.GlobalFiles.FindDescriptorByName(name); !errors.Is(err, protoregistry.NotFound) {
 			t.Errorf("%s is registered (%v): generated code with that name would panic", name, err)
 		}
-	}
-}
-
-func TestIntercept(t *testing.T) {
-	var got ttrpc.StreamServerInfo
-	client := serve(t, reflection.Options{Intercept: func(
-		_ context.Context, _ ttrpc.StreamServer, info *ttrpc.StreamServerInfo, _ ttrpc.StreamHandler,
-	) (any, error) {
-		got = *info
-		return nil, status.Error(codes.PermissionDenied, "not you")
-	}})
-	open(t, client, "v1alpha").wantEnd(codes.PermissionDenied)
-	want := ttrpc.StreamServerInfo{
-		FullMethod:      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-		StreamingClient: true, StreamingServer: true,
-	}
-	if got != want {
-		t.Errorf("the interceptor saw %v, want %v", got, want)
 	}
 }

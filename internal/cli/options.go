@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/ttrpc"
+
+	"example.com/ttrpc-starter/ttrpcx"
+	"example.com/ttrpc-starter/ttrpcx/heapfloor"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
+)
+
+// ParseServer adds a server's flags to those that are there, parses args as Parse does, and returns the options that they
+// give. The options' logger writes to stderr, and what ttrpc itself logs goes there as well.
+func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (ttrpcx.ServerOptions, error) {
+	o := ttrpcx.ServerOptions{}.WithDefaults()
+	o.MaxUserConnections = 0 // follows -max-connections
+	flags.StringVar(&o.Address, "address", ttrpcx.DefaultAddress(App),
+		"`address` to listen at: unix:PATH, a path, tcp://HOST:PORT, or systemd: for the socket that systemd passes")
+	allowFlags(flags, &o.Allow, "may connect")
+	tlsFlags(flags, &o.TLS, &o.Insecure)
+	flags.Var((*positiveInt)(&o.MaxCalls), "max-calls", "`number` of calls of one connection that run at once")
+	flags.Var((*positiveInt)(&o.MaxConnections), "max-connections", "`number` of connections in all")
+	flags.Var((*positiveInt)(&o.MaxUserConnections), "max-user-connections",
+		"`number` of connections of one user (default three quarters of -max-connections)")
+	flags.Var((*positiveDuration)(&o.IOTimeout), "io-timeout", "`duration` that a peer may leave a frame unfinished or unread")
+	flags.Var((*positiveDuration)(&o.ShutdownTimeout), "shutdown-timeout", "`duration` that open calls may go on after SIGTERM")
+	flags.DurationVar(&o.CallTimeout, "call-timeout", 0, "`duration` that a call without a deadline may take; 0 is no limit")
+	flags.BoolFunc("reflection",
+		"tell callers the services and messages there are (default true for unix sockets, false for TCP)",
+		func(s string) error {
+			on, err := strconv.ParseBool(s)
+			if err != nil {
+				return errors.New("want true or false")
+			}
+			o.Reflection = &on
+			return nil
+		})
+	var floor heapfloor.Size
+	flags.Var(&floor, "heap-floor", "`size`, such as 64MiB, up to which the heap may grow before it is collected; 0 is Go's default")
+	format := logFlag(flags)
+	if err := Parse(flags, args, stdout, stderr); err != nil {
+		return o, err
+	}
+	if err := o.Validate(); err != nil {
+		return o, &UsageError{err}
+	}
+	o.Logger = logger(format, stderr)
+	if _, err := heapfloor.Set(floor); err != nil {
+		o.Logger.Warn("no heap floor", "error", err)
+	}
+	return o, nil
+}
+
+// Client has what the flags of a client say.
+type Client struct {
+	ttrpcx.ClientOptions
+	metadata ttrpc.MD
+	timeout  time.Duration
+}
+
+// ParseClient adds a client's flags to those that are there, parses args as Parse does, and returns what they give. The
+// logger is as ParseServer's.
+func ParseClient(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (*Client, error) {
+	c := new(Client)
+	ClientFlags(flags, &c.ClientOptions)
+	flags.BoolVar(&c.WaitForReady, "wait", false, "wait for a server that is not there yet, for as long as -timeout allows")
+	md := metadataFlag{MD: ttrpc.MD{"name": {"koye"}}}
+	flags.Var(&md, "metadata", "`key=value` to send as metadata; repeatable, and \"\" sends none")
+	flags.DurationVar(&c.timeout, "timeout", 5*time.Second, "`duration` that connecting and calling may take in all")
+	format := logFlag(flags)
+	if err := Parse(flags, args, stdout, stderr); err != nil {
+		return nil, err
+	}
+	if err := c.Validate(); err != nil {
+		return nil, &UsageError{err}
+	}
+	if c.timeout <= 0 {
+		return nil, Usagef("-timeout is %v: want more than zero, such as 5s", c.timeout)
+	}
+	c.metadata = md.MD
+	c.Logger = logger(format, stderr)
+	return c, nil
+}
+
+// Context returns a context for connecting and calling, with the metadata and the timeout that the flags say.
+func (c *Client) Context(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ttrpc.WithMetadata(ctx, c.metadata), c.timeout)
+}
+
+// ClientFlags adds the flags that say where a client connects and to whom.
+func ClientFlags(flags *flag.FlagSet, o *ttrpcx.ClientOptions) {
+	flags.StringVar(&o.Address, "address", ttrpcx.DefaultAddress(App),
+		"`address` to connect to: unix:PATH, a path, unix-abstract:NAME or tcp://HOST:PORT")
+	allowFlags(flags, &o.Allow, "may be the server's")
+	tlsFlags(flags, &o.TLS, &o.Insecure)
+}
+
+func allowFlags(flags *flag.FlagSet, a *ttrpcx.Allow, what string) {
+	flags.Var(idFlag{&a.UIDs, lookupUser}, "allow-uid",
+		"`user` (name or number) that "+what+", besides root and your own; repeatable")
+	flags.Var(idFlag{&a.GIDs, lookupGroup}, "allow-gid",
+		"`group` (name or number) whose members' processes "+what+"; repeatable")
+}
+
+func tlsFlags(flags *flag.FlagSet, files *ttrpcx.TLSFiles, insecure *bool) {
+	flags.StringVar(&files.Cert, "tls-cert", "", "PEM `file` with this side's certificate, for tcp://")
+	flags.StringVar(&files.Key, "tls-key", "", "PEM `file` with the certificate's private key")
+	flags.StringVar(&files.CA, "tls-ca", "", "PEM `file` with the certificates that the other side's must go back to")
+	flags.BoolVar(insecure, "insecure", false, "allow tcp:// without TLS: anyone can read and change it")
+}
+
+// flagOf has the flag that sets each option which an error of ttrpcx can name.
+var flagOf = map[string]string{
+	"TLS.Cert": "-tls-cert", "TLS.Key": "-tls-key", "TLS.CA": "-tls-ca", "Insecure": "-insecure",
+	"Allow.UIDs": "-allow-uid", "Allow.GIDs": "-allow-gid", "CallTimeout": "-call-timeout",
+}
+
+// text returns the text of an error with the names of flags in place of the library's options.
+func text(err error) string {
+	s := err.Error()
+	if wrong, ok := errors.AsType[*ttrpcx.OptionError](err); ok {
+		s = strings.Replace(s, wrong.Error(), wrong.Named(func(option string) string { return flagOf[option] }), 1)
+	}
+	return s
+}
+
+// logFlag adds -log-format, whose value is "text" for people (the default) or "json" for collectors.
+func logFlag(flags *flag.FlagSet) *string {
+	format := "text"
+	ChoiceVar(flags, &format, "log-format", []string{"text", "json"}, "`format` of the log on standard error")
+	return &format
+}
+
+// logger returns a logger that writes lines of the format to w, and sends there what ttrpc itself logs.
+func logger(format *string, w io.Writer) *slog.Logger {
+	var log *slog.Logger
+	if *format == "json" {
+		log = slog.New(slog.NewJSONHandler(w, nil))
+	} else {
+		log = slog.New(newTextHandler(w))
+	}
+	interceptor.ContainerdLog(log)
+	return log
+}
+
+// positiveInt is a flag that takes whole numbers above zero.
+type positiveInt int
+
+func (n *positiveInt) String() string { return strconv.Itoa(int(*n)) }
+
+func (n *positiveInt) Set(s string) error {
+	v, err := strconv.Atoi(s)
+	if err != nil || v <= 0 {
+		return errors.New("want a whole number above zero")
+	}
+	*n = positiveInt(v)
+	return nil
+}
+
+// positiveDuration is a flag that takes durations above zero.
+type positiveDuration time.Duration
+
+func (d *positiveDuration) String() string { return time.Duration(*d).String() }
+
+func (d *positiveDuration) Set(s string) error {
+	v, err := time.ParseDuration(s)
+	if err != nil || v <= 0 {
+		return errors.New("want a duration above zero, such as 30s")
+	}
+	*d = positiveDuration(v)
+	return nil
+}
