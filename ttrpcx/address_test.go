@@ -44,7 +44,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		t.Errorf("the longest path is refused: %v", err)
 	}
 	for in, want := range map[string]string{
-		"":                                 "path is empty",
+		"":                                 "none is given",
 		"unix:":                            "path is empty",
 		"unix://":                          "absolute path",
 		"unix://app.sock":                  "absolute path",

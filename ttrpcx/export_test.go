@@ -4,5 +4,5 @@ import "net"
 
 // NewListener makes a Listener of one that Listen would not make.
 func NewListener(l net.Listener, o ServerOptions) *Listener {
-	return &Listener{listener: l, options: o.withDefaults()}
+	return &Listener{listener: l, options: o.WithDefaults()}
 }

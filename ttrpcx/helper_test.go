@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
 
+	"example.com/ttrpc-starter/internal/testservice"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/ttrpcx"
 )
@@ -116,56 +116,14 @@ func countDescriptors() int {
 	return len(fds)
 }
 
-// service implements the example. unary, if set, answers Unary.
-type service struct {
-	testv1.TestService // the methods that the contract may get
-
-	unary func(context.Context) error
-}
-
-func (s *service) Unary(ctx context.Context, r *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
-	if s.unary != nil {
-		if err := s.unary(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return &testv1.UnaryResponse{Foo: r.GetFoo(), Bar: r.GetBar()}, nil
-}
-
-func (s *service) Split(_ context.Context, r *testv1.SplitRequest, stream testv1.Test_SplitServer) error {
-	for word := range strings.FieldsSeq(r.GetText()) {
-		if err := stream.Send(&testv1.SplitResponse{Word: word}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *service) Join(_ context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
-	var words []string
-	for {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
-		} else if err != nil {
-			return nil, err
-		}
-		words = append(words, r.GetWord())
-	}
-}
-
-func (s *service) Echo(_ context.Context, stream testv1.Test_EchoServer) error {
-	for {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
+// unary returns the tests' service with f before its unary method.
+func unary(f func(context.Context) error) testservice.Service {
+	return testservice.Service{Begin: func(ctx context.Context, method string) error {
+		if method != "Unary" {
 			return nil
-		} else if err != nil {
-			return err
 		}
-		if err := stream.Send(&testv1.EchoResponse{Message: r.GetMessage()}); err != nil {
-			return err
-		}
-	}
+		return f(ctx)
+	}}
 }
 
 // served is a server that runs in the test's process until the test ends.
@@ -179,8 +137,8 @@ type served struct {
 	err      error // of Serve, once ended is closed
 }
 
-// serve listens and serves.
-func serve(t *testing.T, o ttrpcx.ServerOptions, e *service) *served {
+// serve listens and serves; the default is a service that only answers.
+func serve(t *testing.T, o ttrpcx.ServerOptions, service ...testservice.Service) *served {
 	t.Helper()
 	if o.Address == "" {
 		o.Address = socketPath(t)
@@ -191,20 +149,17 @@ func serve(t *testing.T, o ttrpcx.ServerOptions, e *service) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.run(l, e)
+	s.run(l, service...)
 	return s
 }
 
-func (s *served) run(l *ttrpcx.Listener, e *service) {
+func (s *served) run(l *ttrpcx.Listener, service ...testservice.Service) {
 	s.t.Helper()
 	server, err := ttrpc.NewServer()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if e == nil {
-		e = new(service)
-	}
-	testv1.RegisterTestService(server, e)
+	testv1.RegisterTestService(server, append(service, testservice.Service{})[0])
 	s.listener, s.address, s.ended = l, l.String(), make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
@@ -281,53 +236,7 @@ func call(ctx context.Context, client *ttrpc.Client) error {
 
 // callAll makes a call of each kind.
 func callAll(ctx context.Context, client *ttrpc.Client) error {
-	if err := call(ctx, client); err != nil {
-		return fmt.Errorf("unary: %w", err)
-	}
-	example := testv1.NewTestClient(client)
-	split, err := example.Split(ctx, &testv1.SplitRequest{Text: "a b"})
-	if err != nil {
-		return fmt.Errorf("server stream: %w", err)
-	}
-	for _, want := range []string{"a", "b"} {
-		if r, err := split.Recv(); err != nil || r.GetWord() != want {
-			return fmt.Errorf("server stream: %v, %w", r, err)
-		}
-	}
-	if _, err := split.Recv(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("server stream's end: %w", err)
-	}
-	join, err := example.Join(ctx)
-	if err != nil {
-		return fmt.Errorf("client stream: %w", err)
-	}
-	for _, word := range []string{"a", "b"} {
-		if err := join.Send(&testv1.JoinRequest{Word: word}); err != nil {
-			return fmt.Errorf("client stream: %w", err)
-		}
-	}
-	if r, err := join.CloseAndRecv(); err != nil || r.GetText() != "a b" {
-		return fmt.Errorf("client stream: %v, %w", r, err)
-	}
-	echo, err := example.Echo(ctx)
-	if err != nil {
-		return fmt.Errorf("bidirectional stream: %w", err)
-	}
-	for _, message := range []string{"a", "b"} {
-		if err := echo.Send(&testv1.EchoRequest{Message: message}); err != nil {
-			return fmt.Errorf("bidirectional stream: %w", err)
-		}
-		if r, err := echo.Recv(); err != nil || r.GetMessage() != message {
-			return fmt.Errorf("bidirectional stream: %v, %w", r, err)
-		}
-	}
-	if err := echo.CloseSend(); err != nil {
-		return fmt.Errorf("bidirectional stream: %w", err)
-	}
-	if _, err := echo.Recv(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("bidirectional stream's end: %w", err)
-	}
-	return nil
+	return testservice.CallAll(ctx, testv1.NewTestClient(client))
 }
 
 // wantHangUp fails unless the peer ends the connection without sending a byte.

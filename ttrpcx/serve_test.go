@@ -74,13 +74,13 @@ func TestConnectionLimits(t *testing.T) {
 		options ttrpcx.ServerOptions
 		want    string
 	}{
-		"in all":         {ttrpcx.ServerOptions{MaxConnections: 2, MaxUserConnections: 100}, "2 connections are open: -max-connections"},
+		"in all":         {ttrpcx.ServerOptions{MaxConnections: 2, MaxUserConnections: 100}, "2 connections are open, the most that may be"},
 		"of a user":      {ttrpcx.ServerOptions{MaxUserConnections: 2}, "2 connections of uid "},
 		"of a user, 3/4": {ttrpcx.ServerOptions{MaxConnections: 3}, "2 connections of uid "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
-			s := serve(t, c.options, nil)
+			s := serve(t, c.options)
 			first, second := mustDial(t, s.options()), mustDial(t, s.options())
 			if err := errors.Join(call(t.Context(), first), call(t.Context(), second)); err != nil {
 				t.Fatal(err)
@@ -106,7 +106,7 @@ func TestHandshakesCountForTheirHost(t *testing.T) {
 	a := newAuthority(t)
 	s := serve(t, ttrpcx.ServerOptions{
 		Address: "tcp://127.0.0.1:0", TLS: a.issue("server"), MaxUserConnections: 2,
-	}, nil)
+	})
 	files := a.issue("client")
 	done := mustDial(t, s.client(files))
 	if err := call(t.Context(), done); err != nil { // so that it is the certificate's, not the host's
@@ -130,7 +130,7 @@ func TestHandshakesCountForTheirHost(t *testing.T) {
 
 // TestLogIsBounded lets a peer make the server refuse it over and over.
 func TestLogIsBounded(t *testing.T) {
-	s := serve(t, ttrpcx.ServerOptions{MaxConnections: 1}, nil)
+	s := serve(t, ttrpcx.ServerOptions{MaxConnections: 1})
 	if err := call(t.Context(), mustDial(t, s.options())); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestLogIsBounded(t *testing.T) {
 // TestRefusedFrames wants a peer that breaks the protocol named in the log.
 func TestRefusedFrames(t *testing.T) {
 	noLeaks(t)
-	s := serve(t, ttrpcx.ServerOptions{}, nil)
+	s := serve(t, ttrpcx.ServerOptions{})
 	conn := rawDial(t, s.address)
 	frame := wire.AppendFrame(nil, wire.Header{StreamID: 2, Type: wire.TypeRequest}, nil)
 	if _, err := conn.Write(frame); err != nil {
@@ -165,7 +165,7 @@ func TestRefusedFrames(t *testing.T) {
 func TestDrain(t *testing.T) {
 	noLeaks(t)
 	g := newGate()
-	s := serve(t, ttrpcx.ServerOptions{}, &service{unary: g.pass})
+	s := serve(t, ttrpcx.ServerOptions{}, unary(g.pass))
 	busy, idle := mustDial(t, s.options()), mustDial(t, s.options())
 	open := g.start(t, busy)
 	s.cancel()
@@ -197,11 +197,11 @@ func TestDrainCuts(t *testing.T) {
 	noLeaks(t)
 	g := newGate()
 	cancelled := make(chan struct{}, 3)
-	s := serve(t, ttrpcx.ServerOptions{ShutdownTimeout: 20 * time.Millisecond}, &service{unary: func(ctx context.Context) error {
+	s := serve(t, ttrpcx.ServerOptions{ShutdownTimeout: 20 * time.Millisecond}, unary(func(ctx context.Context) error {
 		err := g.pass(ctx)
 		cancelled <- struct{}{}
 		return err
-	}})
+	}))
 	first, second := mustDial(t, s.options()), mustDial(t, s.options())
 	results := []chan error{g.start(t, first), g.start(t, first), g.start(t, second)}
 	wantError(t, s.stop(), "3 calls were cut off after 20ms")
@@ -218,7 +218,7 @@ func TestDrainWhileConnecting(t *testing.T) {
 	noLeaks(t)
 	a := newAuthority(t)
 	g := newGate()
-	s := serveTLS(t, a.issue("server"), &service{unary: g.pass})
+	s := serveTLS(t, a.issue("server"), unary(g.pass))
 	files := a.issue("client")
 	busy := mustDial(t, s.client(files))
 	open := g.start(t, busy)
@@ -261,7 +261,7 @@ func TestDrainWhileConnecting(t *testing.T) {
 func TestDrainUnderLoad(t *testing.T) {
 	for range 20 {
 		var handled, answered, sent, received atomic.Int64
-		s := serve(t, ttrpcx.ServerOptions{}, &service{unary: func(context.Context) error { handled.Add(1); return nil }})
+		s := serve(t, ttrpcx.ServerOptions{}, unary(func(context.Context) error { handled.Add(1); return nil }))
 		var group sync.WaitGroup
 		var clients []*ttrpc.Client
 		for range 4 {
@@ -339,7 +339,7 @@ func (c *counted) Read(p []byte) (int, error) {
 // TestPeersThatDoNotRead cannot hold up the end of Serve, though they are many and each connection lingers.
 func TestPeersThatDoNotRead(t *testing.T) {
 	noLeaks(t)
-	s := serve(t, ttrpcx.ServerOptions{ShutdownTimeout: time.Millisecond}, nil)
+	s := serve(t, ttrpcx.ServerOptions{ShutdownTimeout: time.Millisecond})
 	const peers = 40
 	request := marshalRequest(t, strings.Repeat("x", 300<<10)) // the answer is more than a socket holds
 	var conns []net.Conn
@@ -385,7 +385,7 @@ func TestAcceptErrors(t *testing.T) {
 	log := new(journal)
 	s := &served{t: t, log: log}
 	g := newGate()
-	s.run(ttrpcx.NewListener(&scripted{l, next}, ttrpcx.ServerOptions{Logger: log.logger()}), &service{unary: g.pass})
+	s.run(ttrpcx.NewListener(&scripted{l, next}, ttrpcx.ServerOptions{Logger: log.logger()}), unary(g.pass))
 
 	next <- &net.OpError{Op: "accept", Err: syscall.EMFILE}
 	log.wantOnly(t, "accept failed; trying again", "too many open files")
@@ -425,7 +425,7 @@ func TestStopWhileAcceptFails(t *testing.T) {
 	}
 	close(next)
 	s := &served{t: t, log: new(journal)}
-	s.run(ttrpcx.NewListener(&scripted{l, next}, ttrpcx.ServerOptions{Logger: s.log.logger()}), nil)
+	s.run(ttrpcx.NewListener(&scripted{l, next}, ttrpcx.ServerOptions{Logger: s.log.logger()}))
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}

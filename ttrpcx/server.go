@@ -60,21 +60,9 @@ func peerAttr(ctx context.Context) slog.Attr {
 // that the service's streams run inside the interceptors and that reflection lists it, if its .proto file is linked in. It panics if the name is taken, and
 // must not be called after Serve.
 func (s *Server) RegisterService(name string, desc *ttrpc.ServiceDesc) {
-	wrapped := &ttrpc.ServiceDesc{Methods: desc.Methods, Streams: maps.Clone(desc.Streams)}
-	for method, stream := range wrapped.Streams {
-		handler := stream.Handler
-		info := &ttrpc.StreamServerInfo{
-			FullMethod:      "/" + name + "/" + method,
-			StreamingClient: stream.StreamingClient,
-			StreamingServer: stream.StreamingServer,
-		}
-		stream.Handler = func(ctx context.Context, stream ttrpc.StreamServer) (any, error) {
-			return s.intercept(ctx, stream, info, handler)
-		}
-		wrapped.Streams[method] = stream
-	}
-	s.TTRPC.RegisterService(name, wrapped)
-	s.services[name] = wrapped
+	desc = interceptor.Streams(name, desc, s.intercept)
+	s.TTRPC.RegisterService(name, desc)
+	s.services[name] = desc
 }
 
 // ListenAndServe listens at ServerOptions.Address and serves until ctx ends: see Serve.

@@ -1,54 +1,55 @@
 package ttrpcx_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"os/signal"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"example.com/ttrpc-starter/internal/proctest"
+	"example.com/ttrpc-starter/internal/testservice"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/ttrpcx"
 )
 
-// serverBinary builds the server once for all tests; TestMain removes it.
-var serverBinary = sync.OnceValues(func() (string, error) {
-	err := proctest.Build(binaries, "../..", "./server")
-	return proctest.Exe(binaries, "server"), err
-})
+// serveRole is the environment variable with which this test's binary, started again, is a server that listens there.
+const serveRole = "TTRPCX_TEST_SERVE"
 
-// binaries is where serverBinary builds.
-var binaries string
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "t-")
+func init() {
+	address := os.Getenv(serveRole)
+	if address == "" {
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	server, err := ttrpcx.NewServer(ttrpcx.ServerOptions{
+		Address: address, Insecure: len(os.Args) > 1, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err == nil {
+		testv1.HandleTest(server, testservice.Service{})
+		err = server.ListenAndServe(ctx)
+	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, "server:", err)
 		os.Exit(1)
 	}
-	binaries = dir
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(0)
 }
 
 // activate returns a server that is started as systemd does it: with the files from descriptor 3 on, and LISTEN_PID, if
 // it is "$$", its own.
-func activate(t *testing.T, address, pid, fds, names string, files ...*os.File) *exec.Cmd {
-	t.Helper()
-	server, err := serverBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=`+pid+` LISTEN_FDS="$2" LISTEN_FDNAMES="$3" exec "$0" -address "$1"`,
-		server, address, fds, names)
+func activate(address, pid, fds, names string, files ...*os.File) *exec.Cmd {
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=`+pid+` LISTEN_FDS="$1" LISTEN_FDNAMES="$2" exec "$0"`,
+		os.Args[0], fds, names)
+	cmd.Env = append(os.Environ(), serveRole+"="+address)
 	cmd.ExtraFiles = files
 	return cmd
 }
@@ -101,8 +102,8 @@ func TestSocketActivation(t *testing.T) {
 		"by name, the first of the same": {"systemd:one", "2", "one:one", firstPath},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := proctest.Start(t, activate(t, c.address, "$$", c.fds, c.names, files...))
-			p.WaitFor("server start address=unix://" + c.path)
+			p := proctest.Start(t, activate(c.address, "$$", c.fds, c.names, files...))
+			p.WaitFor("\"server start\" address=unix://" + c.path)
 			wantCall(t, c.path)
 			p.Signal(syscall.SIGTERM)
 			if code := p.ExitCode(); code != 0 {
@@ -149,24 +150,24 @@ func TestSocketActivationRefuses(t *testing.T) {
 		files                    []*os.File
 		want                     string
 	}{
-		"another process's":   {"systemd:", "1", "1", "", []*os.File{socket}, "passed no socket"},
-		"no process":          {"systemd:", "", "1", "", []*os.File{socket}, "passed no socket"},
-		"no count":            {"systemd:", "$$", "", "", []*os.File{socket}, "passed no socket"},
-		"count is no number":  {"systemd:", "$$", "x", "", []*os.File{socket}, `LISTEN_FDS="x"`},
-		"count is zero":       {"systemd:", "$$", "0", "", nil, `LISTEN_FDS="0"`},
-		"two without a name":  {"systemd:", "$$", "2", "one:two", []*os.File{socket, socket}, "systemd:NAME"},
-		"unknown name":        {"systemd:three", "$$", "2", "one:two", []*os.File{socket, socket}, `no socket called "three"`},
-		"name beyond count":   {"systemd:two", "$$", "1", "one:two", []*os.File{socket}, `no socket called "two"`},
-		"regular file":        {"systemd:", "$$", "1", "", []*os.File{regular}, "no listening socket"},
-		"nothing":             {"systemd:", "$$", "1", "", nil, "no listening socket"},
-		"connection":          {"systemd:", "$$", "1", "", []*os.File{file(t, connected.(*net.UnixConn))}, "no listening socket"},
-		"datagram socket":     {"systemd:", "$$", "1", "", []*os.File{file(t, datagrams)}, "not accept connections"},
-		"packet socket":       {"systemd:", "$$", "1", "", []*os.File{file(t, packets)}, "want a stream"},
-		"TCP without TLS":     {"systemd:", "$$", "1", "", []*os.File{file(t, tcp)}, "it needs -tls-cert"},
-		"unix with -insecure": {"systemd: -insecure", "$$", "1", "", []*os.File{socket}, "TLS flags are for TCP"},
+		"another process's":  {"systemd:", "1", "1", "", []*os.File{socket}, "passed no socket"},
+		"no process":         {"systemd:", "", "1", "", []*os.File{socket}, "passed no socket"},
+		"no count":           {"systemd:", "$$", "", "", []*os.File{socket}, "passed no socket"},
+		"count is no number": {"systemd:", "$$", "x", "", []*os.File{socket}, `LISTEN_FDS="x"`},
+		"count is zero":      {"systemd:", "$$", "0", "", nil, `LISTEN_FDS="0"`},
+		"two without a name": {"systemd:", "$$", "2", "one:two", []*os.File{socket, socket}, "systemd:NAME"},
+		"unknown name":       {"systemd:three", "$$", "2", "one:two", []*os.File{socket, socket}, `no socket called "three"`},
+		"name beyond count":  {"systemd:two", "$$", "1", "one:two", []*os.File{socket}, `no socket called "two"`},
+		"regular file":       {"systemd:", "$$", "1", "", []*os.File{regular}, "no listening socket"},
+		"nothing":            {"systemd:", "$$", "1", "", nil, "no listening socket"},
+		"connection":         {"systemd:", "$$", "1", "", []*os.File{file(t, connected.(*net.UnixConn))}, "no listening socket"},
+		"datagram socket":    {"systemd:", "$$", "1", "", []*os.File{file(t, datagrams)}, "not accept connections"},
+		"packet socket":      {"systemd:", "$$", "1", "", []*os.File{file(t, packets)}, "want a stream"},
+		"TCP without TLS":    {"systemd:", "$$", "1", "", []*os.File{file(t, tcp)}, "it needs TLS.Cert"},
+		"unix, insecure":     {"systemd: insecure", "$$", "1", "", []*os.File{socket}, "Insecure are for TCP"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cmd := activate(t, strings.Fields(c.address)[0], c.pid, c.fds, c.names, c.files...)
+			cmd := activate(strings.Fields(c.address)[0], c.pid, c.fds, c.names, c.files...)
 			if extra := strings.Fields(c.address)[1:]; len(extra) > 0 {
 				cmd.Args[2] += " " + strings.Join(extra, " ")
 			}
@@ -188,7 +189,7 @@ func socketPathFlat(t *testing.T) string { return strings.TrimSuffix(socketPath(
 func TestNotify(t *testing.T) {
 	for name, address := range map[string]string{
 		"path":     socketPathFlat(t),
-		"abstract": fmt.Sprintf("@ttrpc-starter-notify-%d", os.Getpid()),
+		"abstract": fmt.Sprintf("@ttrpcx-notify-%d", os.Getpid()),
 	} {
 		t.Run(name, func(t *testing.T) {
 			systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: address, Net: "unixgram"})
@@ -205,7 +206,7 @@ func TestNotify(t *testing.T) {
 				}
 			}
 			t.Setenv("NOTIFY_SOCKET", address)
-			s := serve(t, ttrpcx.ServerOptions{}, nil)
+			s := serve(t, ttrpcx.ServerOptions{})
 			want("READY=1")
 			if err := call(t.Context(), mustDial(t, s.options())); err != nil {
 				t.Error(err)
@@ -219,59 +220,12 @@ func TestNotify(t *testing.T) {
 	}
 	t.Run("nobody there", func(t *testing.T) {
 		t.Setenv("NOTIFY_SOCKET", socketPathFlat(t))
-		s := serve(t, ttrpcx.ServerOptions{}, nil)
+		s := serve(t, ttrpcx.ServerOptions{})
 		s.log.wantOnly(t, "level=WARN", "systemd was not told", "READY=1")
 		if err := call(t.Context(), mustDial(t, s.options())); err != nil {
 			t.Error(err)
 		}
 	})
-}
-
-// TestUnits has systemd judge the example units, with a program that exists in place of the one to be installed.
-func TestUnits(t *testing.T) {
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("systemd-analyze is not here: ", err)
-	}
-	server, err := serverBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	var units []string
-	for _, name := range []string{"ttrpc-starter.socket", "ttrpc-starter.service"} {
-		unit, err := os.ReadFile(filepath.Join("../../docs/systemd", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text := strings.ReplaceAll(string(unit), "/usr/local/bin/ttrpc-starter", server)
-		if name == "ttrpc-starter.service" && text == string(unit) {
-			t.Error("the service does not start /usr/local/bin/ttrpc-starter")
-		}
-		units = append(units, filepath.Join(dir, name))
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if out, err := exec.Command(analyze, append([]string{"verify", "--man=no"}, units...)...).CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out) // it warns of unknown settings and exits with 0
-	}
-
-	// The flags must be those of the server.
-	text, err := os.ReadFile(units[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if command, ok := strings.CutPrefix(line, "ExecStart="); ok {
-			socket, path := unixSocket(t)
-			cmd := exec.Command("sh", "-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec "+strings.ReplaceAll(command, " users", " 0"))
-			cmd.ExtraFiles = []*os.File{file(t, socket)}
-			p := proctest.Start(t, cmd)
-			p.WaitFor(`"server start"`)
-			wantCall(t, path)
-		}
-	}
 }
 
 // TestActivatedListener takes sockets in the test's own process, where each must be the last that is passed.
@@ -303,9 +257,9 @@ func TestActivatedListener(t *testing.T) {
 		"unix":             {unixListener, ttrpcx.ServerOptions{}, ""},
 		"TCP with TLS":     {tcp, ttrpcx.ServerOptions{TLS: files}, ""},
 		"TCP, insecure":    {tcp, ttrpcx.ServerOptions{Insecure: true}, ""},
-		"TCP without TLS":  {tcp, ttrpcx.ServerOptions{}, "it needs -tls-cert"},
-		"unix with TLS":    {unixListener, ttrpcx.ServerOptions{TLS: files}, "TLS flags are for TCP"},
-		"unix, insecure":   {unixListener, ttrpcx.ServerOptions{Insecure: true}, "TLS flags are for TCP"},
+		"TCP without TLS":  {tcp, ttrpcx.ServerOptions{}, "it needs TLS.Cert"},
+		"unix with TLS":    {unixListener, ttrpcx.ServerOptions{TLS: files}, "Insecure are for TCP"},
+		"unix, insecure":   {unixListener, ttrpcx.ServerOptions{Insecure: true}, "Insecure are for TCP"},
 		"packets":          {packets, ttrpcx.ServerOptions{}, "want a stream"},
 		"connection":       {connection.(*net.UnixConn), ttrpcx.ServerOptions{}, "does not accept connections"},
 		"nobody's address": {unixListener, ttrpcx.ServerOptions{Address: "systemd:two"}, `no socket called "two"`},
@@ -328,7 +282,7 @@ func TestActivatedListener(t *testing.T) {
 				wantError(t, err, "listen at "+o.Address, c.want)
 				return // whose the descriptor is now depends on the reason, so it is not closed here
 			}
-			s := serve(t, o, nil)
+			s := serve(t, o)
 			for _, v := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 				if value, ok := os.LookupEnv(v); ok {
 					t.Errorf("%s=%s is left to children", v, value)

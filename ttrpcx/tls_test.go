@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"example.com/ttrpc-starter/internal/testservice"
 	"example.com/ttrpc-starter/ttrpcx"
 )
 
@@ -104,9 +105,9 @@ func (a *authority) write(f ttrpcx.TLSFiles, name string, edit ...func(*x509.Cer
 func expired(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
 
 // serveTLS serves on a port of its own.
-func serveTLS(t *testing.T, files ttrpcx.TLSFiles, e *service) *served {
+func serveTLS(t *testing.T, files ttrpcx.TLSFiles, service ...testservice.Service) *served {
 	t.Helper()
-	return serve(t, ttrpcx.ServerOptions{Address: "tcp://127.0.0.1:0", TLS: files}, e)
+	return serve(t, ttrpcx.ServerOptions{Address: "tcp://127.0.0.1:0", TLS: files}, service...)
 }
 
 // client returns the options of a client with the files.
@@ -120,11 +121,11 @@ func TestMutualTLS(t *testing.T) {
 	noLeaks(t)
 	peers := make(chan ttrpcx.Peer, 1)
 	a := newAuthority(t)
-	s := serveTLS(t, a.issue("server"), &service{unary: func(ctx context.Context) error {
+	s := serveTLS(t, a.issue("server"), unary(func(ctx context.Context) error {
 		p, _ := ttrpcx.PeerFromContext(ctx)
 		peers <- p
 		return nil
-	}})
+	}))
 	client := mustDial(t, s.client(a.issue("client")))
 	if err := callAll(t.Context(), client); err != nil {
 		t.Fatal(err)
@@ -191,7 +192,7 @@ func TestTLSRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
 			called := make(chan struct{}, 1)
-			s := serveTLS(t, c.server, &service{unary: func(context.Context) error { called <- struct{}{}; return nil }})
+			s := serveTLS(t, c.server, unary(func(context.Context) error { called <- struct{}{}; return nil }))
 			client, err := dial(t, s.client(c.client))
 			if err == nil {
 				// In TLS 1.3 the client is done before the server has seen its certificate.
@@ -218,7 +219,7 @@ func TestTLSRefuses(t *testing.T) {
 func TestTLSMisunderstandings(t *testing.T) {
 	noLeaks(t)
 	a := newAuthority(t)
-	s := serveTLS(t, a.issue("server"), nil)
+	s := serveTLS(t, a.issue("server"))
 	good := a.issue("client")
 	pair := loadPair(t, good)
 	pool := x509.NewCertPool()
@@ -278,7 +279,7 @@ func TestTLSMisunderstandings(t *testing.T) {
 
 // TestPlainTCP wants the warning, and a client that expects TLS told what may be wrong.
 func TestPlainTCP(t *testing.T) {
-	s := serve(t, ttrpcx.ServerOptions{Address: "tcp://127.0.0.1:0", Insecure: true}, nil)
+	s := serve(t, ttrpcx.ServerOptions{Address: "tcp://127.0.0.1:0", Insecure: true})
 	s.log.wantOnly(t, "level=WARN", "plain TCP", s.address)
 	o := s.options()
 	o.Insecure = true
@@ -298,7 +299,7 @@ func TestSlowHandshakes(t *testing.T) {
 	a := newAuthority(t)
 	files := a.issue("client")
 	t.Run("block nobody", func(t *testing.T) {
-		s := serveTLS(t, a.issue("server"), nil)
+		s := serveTLS(t, a.issue("server"))
 		for range 20 {
 			_ = rawDial(t, s.address)
 		}
@@ -318,7 +319,7 @@ func TestSlowHandshakes(t *testing.T) {
 	t.Run("are cut off", func(t *testing.T) {
 		s := serve(t, ttrpcx.ServerOptions{
 			Address: "tcp://127.0.0.1:0", TLS: a.issue("server"), IOTimeout: 20 * time.Millisecond,
-		}, nil)
+		})
 		wantHangUp(t, rawDial(t, s.address))
 		s.log.wantOnly(t, "connection refused", "TLS handshake not finished within 20ms")
 		_ = s.stop()
@@ -339,7 +340,7 @@ func serverName(t *testing.T, s *served, files ttrpcx.TLSFiles) string {
 func TestCertificatesAreReloaded(t *testing.T) {
 	a := newAuthority(t)
 	files, clientFiles := a.issue("first"), a.issue("client")
-	s := serveTLS(t, files, nil)
+	s := serveTLS(t, files)
 	old := mustDial(t, s.client(clientFiles))
 	if err := call(t.Context(), old); err != nil {
 		t.Fatal(err)
@@ -412,7 +413,7 @@ func loadPair(t *testing.T, files ttrpcx.TLSFiles) tls.Certificate {
 func TestUnusableFiles(t *testing.T) {
 	a := newAuthority(t)
 	good := a.issue("either")
-	s := serveTLS(t, good, nil)
+	s := serveTLS(t, good)
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -113,7 +113,7 @@ func TestSocketModes(t *testing.T) {
 	}
 }
 
-// TestDirectoryThatLetsNobodyIn wants a warning where a directory from before makes -allow-uid have no effect.
+// TestDirectoryThatLetsNobodyIn wants a warning where a directory from before makes Allow have no effect.
 func TestDirectoryThatLetsNobodyIn(t *testing.T) {
 	path := socketPath(t)
 	log := new(journal)

@@ -44,7 +44,7 @@ func Main(name string, run Run) {
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	var reported *ReportedError
 	if err != nil && !errors.Is(err, flag.ErrHelp) && !errors.As(err, &reported) {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", name, text(err))
+		fmt.Fprintf(os.Stderr, "%s: %s\n", name, Text(err))
 	}
 	os.Exit(ExitCode(err))
 }

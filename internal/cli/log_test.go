@@ -3,29 +3,30 @@ package cli_test
 import (
 	"bytes"
 	"errors"
-	"flag"
+	"io"
 	"log/slog"
 	"regexp"
+	"strings"
 	"testing"
+	"testing/slogtest"
 	"time"
 
 	"example.com/ttrpc-starter/internal/cli"
 )
 
-func logger(t *testing.T, format string) (*slog.Logger, *bytes.Buffer) {
+// newLogger returns the logger of a server with that -log-format.
+func newLogger(t *testing.T, format string) (*slog.Logger, *bytes.Buffer) {
 	t.Helper()
-	var f cli.LogFormat
-	flags := flag.NewFlagSet("", flag.ContinueOnError)
-	f.Register(flags)
-	if err := flags.Parse([]string{"-log-format", format}); err != nil {
+	out := new(bytes.Buffer)
+	options, err := cli.ParseServer(cli.NewFlagSet("server", ""), []string{"-log-format", format}, io.Discard, out)
+	if err != nil {
 		t.Fatal(err)
 	}
-	out := new(bytes.Buffer)
-	return f.Logger(out), out
+	return options.Logger, out
 }
 
 func TestTextLog(t *testing.T) {
-	log, out := logger(t, "text")
+	log, out := newLogger(t, "text")
 	for _, c := range []struct {
 		write func()
 		want  string
@@ -57,9 +58,47 @@ func TestTextLog(t *testing.T) {
 }
 
 func TestJSONLog(t *testing.T) {
-	log, out := logger(t, "json")
+	log, out := newLogger(t, "json")
 	log.Info("call", "metadata", map[string][]string{"name": {"koye"}})
 	if want := `"msg":"call","metadata":{"name":["koye"]}}` + "\n"; !bytes.HasSuffix(out.Bytes(), []byte(want)) {
 		t.Errorf("the line is %q, want %q at its end", out, want)
 	}
+}
+
+// TestTextHandler holds the handler to what slog promises of each.
+func TestTextHandler(t *testing.T) {
+	var out *bytes.Buffer
+	slogtest.Run(t, func(t *testing.T) slog.Handler {
+		var log *slog.Logger
+		log, out = newLogger(t, "text")
+		return log.Handler()
+	}, func(t *testing.T) map[string]any { return parseLine(t, out.String()) })
+}
+
+// parseLine reads a line of the text log into the form in which slogtest wants it.
+func parseLine(t *testing.T, line string) map[string]any {
+	t.Helper()
+	m := map[string]any{}
+	fields := strings.Fields(line)
+	if len(fields) > 0 && strings.Count(fields[0], ":") == 2 {
+		m[slog.TimeKey], fields = fields[0], fields[1:]
+	}
+	m[slog.LevelKey], m[slog.MessageKey], fields = fields[0], fields[1], fields[2:]
+	for _, field := range fields {
+		path, value, ok := strings.Cut(field, "=")
+		if !ok {
+			t.Fatalf("%q is no attribute", field)
+		}
+		group, keys := m, strings.Split(path, ".")
+		for _, key := range keys[:len(keys)-1] {
+			inner, ok := group[key].(map[string]any)
+			if !ok {
+				inner = map[string]any{}
+				group[key] = inner
+			}
+			group = inner
+		}
+		group[keys[len(keys)-1]] = value
+	}
+	return m
 }

@@ -123,8 +123,8 @@ var flagOf = map[string]string{
 	"Allow.UIDs": "-allow-uid", "Allow.GIDs": "-allow-gid", "CallTimeout": "-call-timeout",
 }
 
-// text returns the text of an error with the names of flags in place of the library's options.
-func text(err error) string {
+// Text returns the text of an error with the names of flags in place of the library's options.
+func Text(err error) string {
 	s := err.Error()
 	if wrong, ok := errors.AsType[*ttrpcx.OptionError](err); ok {
 		s = strings.Replace(s, wrong.Error(), wrong.Named(func(option string) string { return flagOf[option] }), 1)

@@ -7,13 +7,9 @@
 // and the two kinds of call meet it in two ways:
 //
 //   - [Unary] shows it a unary call as a stream of one message, for ttrpc.WithUnaryServerInterceptor.
-//   - [ServerStream], [ClientStream] and [BidiStream] put it around the body of a streaming method.
+//   - [Streams] puts it around the streaming methods of a service, when the service is registered.
 //
-// The latter takes one line in the method that the generated code calls:
-//
-//	func (s example) Echo(ctx context.Context, stream testv1.Test_EchoServer) error {
-//		return interceptor.BidiStream(ctx, s.streams, "/test.v1.Test/Echo", stream, s.echo)
-//	}
+// ttrpcx.Server does both.
 //
 // The order matters. From the outside in:
 //
@@ -27,7 +23,8 @@
 //
 // # Client
 //
-// [ClientLog] stands outside of [ClientStatus]. ttrpc runs neither for streams: their errors go through [StatusError].
+// [ChainClient] makes one interceptor of several. [ClientLog] stands outside of [ClientStatus]. ttrpc runs neither for
+// streams; ttrpcx.Client does. Elsewhere, errors of streams go through [StatusError].
 //
 // # ttrpc's own log
 //

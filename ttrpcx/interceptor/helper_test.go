@@ -8,97 +8,57 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/containerd/ttrpc"
 
+	"example.com/ttrpc-starter/internal/testservice"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
-// service is the example service; a test replaces the body of a method by setting its field.
+// service is the tests' service; a test replaces the body of a method by setting its field.
 type service struct {
-	testv1.TestService // the methods that the contract may get
+	testservice.Service
 
-	method1 func(context.Context, *testv1.UnaryRequest) (*testv1.UnaryResponse, error)
-	split   func(context.Context, *testv1.SplitRequest, testv1.Test_SplitServer) error
-	join    func(context.Context, testv1.Test_JoinServer) (*testv1.JoinResponse, error)
-	echo    func(context.Context, testv1.Test_EchoServer) error
+	unary func(context.Context, *testv1.UnaryRequest) (*testv1.UnaryResponse, error)
+	split func(context.Context, *testv1.SplitRequest, testv1.Test_SplitServer) error
+	join  func(context.Context, testv1.Test_JoinServer) (*testv1.JoinResponse, error)
+	echo  func(context.Context, testv1.Test_EchoServer) error
 }
 
 func (s service) Unary(ctx context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
-	if s.method1 != nil {
-		return s.method1(ctx, req)
-	}
-	return &testv1.UnaryResponse{Foo: req.GetFoo(), Bar: req.GetBar()}, nil
+	return either(s.unary != nil, s.unary, s.Service.Unary)(ctx, req)
 }
 
 func (s service) Split(ctx context.Context, req *testv1.SplitRequest, stream testv1.Test_SplitServer) error {
-	if s.split != nil {
-		return s.split(ctx, req, stream)
-	}
-	for word := range strings.FieldsSeq(req.GetText()) {
-		if err := stream.Send(&testv1.SplitResponse{Word: word}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return either(s.split != nil, s.split, s.Service.Split)(ctx, req, stream)
 }
 
 func (s service) Join(ctx context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
-	if s.join != nil {
-		return s.join(ctx, stream)
-	}
-	var words []string
-	for {
-		req, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		words = append(words, req.GetWord())
-	}
+	return either(s.join != nil, s.join, s.Service.Join)(ctx, stream)
 }
 
 func (s service) Echo(ctx context.Context, stream testv1.Test_EchoServer) error {
-	if s.echo != nil {
-		return s.echo(ctx, stream)
-	}
-	for {
-		req, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(&testv1.EchoResponse{Message: req.GetMessage()}); err != nil {
-			return err
-		}
-	}
+	return either(s.echo != nil, s.echo, s.Service.Echo)(ctx, stream)
 }
 
-// intercepted puts an interceptor around the streaming methods of a service.
-type intercepted struct {
-	testv1.TestService
+func either[F any](set bool, body, byDefault F) F {
+	if set {
+		return body
+	}
+	return byDefault
+}
+
+// registrar puts an interceptor around the streaming methods of a service.
+type registrar struct {
+	server  *ttrpc.Server
 	streams ttrpc.StreamServerInterceptor
 }
 
-func (s intercepted) Split(ctx context.Context, req *testv1.SplitRequest, stream testv1.Test_SplitServer,
-) error {
-	return interceptor.ServerStream(ctx, s.streams, "/test.v1.Test/Split", req, stream, s.TestService.Split)
-}
-
-func (s intercepted) Join(ctx context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
-	return interceptor.ClientStream(ctx, s.streams, "/test.v1.Test/Join", stream, s.TestService.Join)
-}
-
-func (s intercepted) Echo(ctx context.Context, stream testv1.Test_EchoServer) error {
-	return interceptor.BidiStream(ctx, s.streams, "/test.v1.Test/Echo", stream, s.TestService.Echo)
+func (r registrar) RegisterService(name string, desc *ttrpc.ServiceDesc) {
+	r.server.RegisterService(name, interceptor.Streams(name, desc, r.streams))
 }
 
 // serve runs svc behind chain, for unary calls and streams alike, and returns a client of it. Both end with the test or
@@ -110,7 +70,7 @@ func serve(t testing.TB, chain ttrpc.StreamServerInterceptor, svc service, opts 
 	if err != nil {
 		t.Fatal(err)
 	}
-	testv1.RegisterTestService(server, intercepted{svc, chain})
+	testv1.HandleTest(registrar{server, chain}, svc)
 	near, far := net.Pipe()
 	client = ttrpc.NewClient(near, opts...)
 	served := make(chan struct{})
@@ -248,7 +208,7 @@ func drain[M any](recv func() (M, error)) error {
 // all returns a service whose methods all do f, and answer if they owe a response, even next to an error.
 func all(f func(context.Context) error) service {
 	return service{
-		method1: func(ctx context.Context, _ *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+		unary: func(ctx context.Context, _ *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
 			return &testv1.UnaryResponse{Foo: "answer"}, f(ctx)
 		},
 		split: func(ctx context.Context, _ *testv1.SplitRequest, _ testv1.Test_SplitServer) error {

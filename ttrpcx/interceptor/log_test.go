@@ -142,7 +142,7 @@ func TestLogMetadata(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var server, client logBuffer
 			c, _ := serve(t, interceptor.Log(interceptor.LogOptions{Logger: server.logger()}), service{
-				method1: func(ctx context.Context, _ *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+				unary: func(ctx context.Context, _ *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
 					if md, ok := ttrpc.GetMetadata(ctx); ok {
 						if _, ok := md.Get("name"); ok {
 							md["name"][0] = "altered by the handler" // must not reach the log

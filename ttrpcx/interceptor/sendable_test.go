@@ -33,7 +33,7 @@ func TestSendableResponse(t *testing.T) {
 	const unaryLimit = limit - 5 // the response is a field of a ttrpc.Response
 	var answer string
 	client, _ := serve(t, interceptor.Sendable(), service{
-		method1: func(context.Context, *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+		unary: func(context.Context, *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
 			return &testv1.UnaryResponse{Foo: answer}, nil
 		},
 		split: func(_ context.Context, _ *testv1.SplitRequest, stream testv1.Test_SplitServer) error {
@@ -194,7 +194,7 @@ func TestSendableContextError(t *testing.T) {
 
 func TestSendableNoResponse(t *testing.T) {
 	client, _ := serve(t, interceptor.Sendable(), service{
-		method1: func(context.Context, *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+		unary: func(context.Context, *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
 			return nil, nil
 		},
 		join: func(context.Context, testv1.Test_JoinServer) (*testv1.JoinResponse, error) {

@@ -70,7 +70,7 @@ func TestClientStatus(t *testing.T) {
 	end := make(chan struct{}) // those who wait do not wait for their context: an answer could win over the client's
 	defer close(end)
 	client, stop := serve(t, interceptor.Chain(), service{
-		method1: func(_ context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
+		unary: func(_ context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
 			if req.GetFoo() == "wait" {
 				<-end
 			}
