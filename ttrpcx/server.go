@@ -77,16 +77,14 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 // Serve serves the calls that come in at l, which Listen has made with the server's own options or others. It returns when
 // ctx has ended and the open calls have, as the function Serve does; s cannot serve again.
 func (s *Server) Serve(ctx context.Context, l *Listener) error {
-	logger := s.options.Logger
 	if err := s.reflect(l); err != nil {
 		_ = l.Close()
 		return err
 	}
-	l.options.Services = maps.Clone(l.options.Services)
-	if l.options.Services == nil {
-		l.options.Services = map[string]*ttrpc.ServiceDesc{}
-	}
-	maps.Copy(l.options.Services, s.services)
+	known := maps.Clone(s.services)
+	maps.Copy(known, l.options.Services)
+	l.options.Services = known
+	logger := s.options.Logger
 	logger.Info("server start", "address", l.String())
 	if err := Serve(ctx, s.TTRPC, l); err != nil {
 		logger.Error("server stop", "error", err)
@@ -96,11 +94,9 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	return nil
 }
 
-// reflect registers the reflection services if l is to have them.
+// reflect registers the reflection services if l is to have them. If not, they are still known: who asks for them gets
+// Unimplemented, where a stream to a service that nobody has heard of would cost the connection.
 func (s *Server) reflect(l *Listener) error {
-	if on := s.options.Reflection; on != nil && !*on || on == nil && l.Addr().Network() != "unix" {
-		return nil
-	}
 	var listed []string
 	for name := range s.services {
 		if _, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name)); err == nil {
@@ -111,8 +107,13 @@ func (s *Server) reflect(l *Listener) error {
 	if err != nil {
 		return err
 	}
+	on := s.options.Reflection
 	for name, desc := range services {
-		s.RegisterService(name, desc)
+		if on != nil && *on || on == nil && l.Addr().Network() == "unix" {
+			s.RegisterService(name, desc)
+		} else {
+			s.services[name] = desc
+		}
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-const exampleService = "test.v1.Test"
+const testServiceName = "test.v1.Test"
 
 // chaos drives a server with random connections. Each makes legal calls of all kinds, which must be answered right, and
 // ends with something that may not be answered: a frame that breaks a rule, garbage, or the line going dead.

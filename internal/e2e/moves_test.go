@@ -30,7 +30,7 @@ func header(id uint32, t wire.Type, flags wire.Flags) wire.Header {
 
 func request(method string, flags wire.Flags, message proto.Message) frame {
 	return frame{header(0, wire.TypeRequest, flags), marshal(&ttrpc.Request{
-		Service: exampleService, Method: method, Payload: marshal(message),
+		Service: testServiceName, Method: method, Payload: marshal(message),
 	})}
 }
 
@@ -196,9 +196,9 @@ func (s *session) method1() *op {
 // unknown calls what is not there.
 func (s *session) unknown() *op {
 	r := &ttrpc.Request{
-		Service: pick(s, "", "nobody", exampleService, s.text(300)), Method: s.text(5), Payload: s.bytes(40),
+		Service: pick(s, "", "nobody", testServiceName, s.text(300)), Method: s.text(5), Payload: s.bytes(40),
 	}
-	if r.Service != exampleService {
+	if r.Service != testServiceName {
 		r.Method = pick(s, r.Method, "Unary", "Echo", "Join")
 	}
 	return &op{
@@ -211,7 +211,7 @@ func (s *session) unknown() *op {
 // oddRequest is valid in a way that no ttrpc client makes use of.
 func (s *session) oddRequest() *op {
 	r := &ttrpc.Request{
-		Service: exampleService, Method: "Unary", Payload: marshal(&testv1.UnaryRequest{Foo: "odd"}),
+		Service: testServiceName, Method: "Unary", Payload: marshal(&testv1.UnaryRequest{Foo: "odd"}),
 		TimeoutNano: math.MaxInt64,
 	}
 	for range s.rng.IntN(5) {
@@ -236,7 +236,7 @@ func (s *session) oddRequest() *op {
 // badMessage is a valid request with a message that is none.
 func (s *session) badMessage() *op {
 	method := pick(s, "Unary", "Split", "Join", "Echo")
-	r := &ttrpc.Request{Service: exampleService, Method: method, Payload: []byte{0xff}}
+	r := &ttrpc.Request{Service: testServiceName, Method: method, Payload: []byte{0xff}}
 	return &op{
 		name:   "bad message",
 		frames: []frame{{header(0, wire.TypeRequest, 0), marshal(r)}},
@@ -247,7 +247,7 @@ func (s *session) badMessage() *op {
 // expired is a call that has no time.
 func (s *session) expired() *op {
 	r := &ttrpc.Request{
-		Service: exampleService, Method: pick(s, "Unary", "Split", "Join", "Echo"),
+		Service: testServiceName, Method: pick(s, "Unary", "Split", "Join", "Echo"),
 		TimeoutNano: pick(s, -1, 1, 1000, math.MinInt64, -int64(time.Hour)),
 	}
 	o := &op{

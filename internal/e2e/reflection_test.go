@@ -69,7 +69,7 @@ func fields(t *testing.T, b []byte, number protowire.Number) (values [][]byte) {
 	return values
 }
 
-const listServices, fileOfExample = "\x3a\x00", "\x22\x12test.v1.Test"
+const listServices, fileOfTest = "\x3a\x00", "\x22\x0ctest.v1.Test"
 
 // TestReflection calls a method that the test knows from the server alone.
 func TestReflection(t *testing.T) {
@@ -84,12 +84,12 @@ func TestReflection(t *testing.T) {
 		for _, n := range names {
 			services = append(services, string(fields(t, n, 1)[0]))
 		}
-		want := []string{"test.v1.Test", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
+		want := []string{"grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection", "test.v1.Test"}
 		if !slices.Equal(services, want) {
 			t.Errorf("the services are %q, want %q", services, want)
 		}
 
-		files, err := reflect(t, client, version, fileOfExample, 4)
+		files, err := reflect(t, client, version, fileOfTest, 4)
 		if err != nil || len(files) != 1 {
 			t.Fatalf("%d files, %v; want 1", len(files), err)
 		}
@@ -101,7 +101,7 @@ func TestReflection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		method := file.Services().ByName("Example").Methods().ByName("Unary")
+		method := file.Services().ByName("Test").Methods().ByName("Unary")
 		req, resp := dynamicpb.NewMessage(method.Input()), dynamicpb.NewMessage(method.Output())
 		req.Set(method.Input().Fields().ByName("foo"), protoreflect.ValueOfString("from the schema"))
 		if err := client.Call(t.Context(), "test.v1.Test", "Unary", req, resp); err != nil {

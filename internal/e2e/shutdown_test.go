@@ -42,14 +42,12 @@ const (
 func dialOurs(t testing.TB, address string) *ttrpc.Client {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	conn, err := ttrpcx.Dial(t.Context(), ttrpcx.ClientOptions{Address: address, Logger: log})
+	c, err := ttrpcx.NewClient(t.Context(), ttrpcx.ClientOptions{Address: address, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := ttrpc.NewClient(conn,
-		ttrpc.WithChainUnaryClientInterceptor(interceptor.ClientLog(log), interceptor.ClientStatus()))
 	t.Cleanup(func() { _ = c.Close() })
-	return c
+	return c.TTRPC
 }
 
 // dialStock returns a client of ttrpc as it comes.

@@ -46,7 +46,7 @@ func startWatched(t testing.TB, address string, args ...string) *watched {
 
 // Messages of the server's log that are counted.
 const (
-	logUnary   = "method1 call"
+	logUnary   = "unary call"
 	logSplit   = "split call"
 	logJoin    = "join call"
 	logEcho    = "echo call"

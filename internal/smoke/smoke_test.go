@@ -1,0 +1,89 @@
+//go:build unix
+
+// Package smoke shows that the two mains work together. It is all that the tests know of the example: who replaces the
+// example changes the calls in TestCalls.
+package smoke
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"example.com/ttrpc-starter/internal/proctest"
+)
+
+// binaries builds the mains when a test first needs them; TestMain removes them.
+var binaries = sync.OnceValue(func() string {
+	dir, err := os.MkdirTemp("", "smoke-")
+	if err = errors.Join(err, proctest.Build(dir, "../..", "./server", "./client")); err != nil {
+		panic(err)
+	}
+	return dir
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(binaries())
+	os.Exit(code)
+}
+
+// TestCalls calls each method with bin/client and wants its answer, and the metadata in the interceptors' lines.
+func TestCalls(t *testing.T) {
+	address := proctest.Socket(t)
+	server := proctest.Start(t, exec.Command(proctest.Exe(binaries(), "server"), "-address", address))
+	server.WaitFor("server start")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, `{"foo":"Foo","bar":"Bar"}`},
+		{[]string{"-foo", `a "b"`, "-bar", ""}, `{"foo":"a \"b\"","bar":""}`},
+		{[]string{"-method", "Split", "-text", " light\tas \n"}, "{\"word\":\"light\"}\n{\"word\":\"as\"}"},
+		{[]string{"-method", "Join", "-text", "light as"}, `{"text":"light as"}`},
+		{[]string{"-method", "Echo", "-text", "light as"}, "{\"message\":\"light\"}\n{\"message\":\"as\"}"},
+	} {
+		args := append([]string{"-address", address, "-metadata", "name=koye"}, c.args...)
+		client := proctest.Run(t, exec.Command(proctest.Exe(binaries(), "client"), args...))
+		if got := client.Stdout(); client.ExitCode() != 0 || got != c.want+"\n" {
+			t.Errorf("client %q printed %q with exit code %d, want %q", c.args, got, client.ExitCode(), c.want)
+		}
+		if !logged(client.Stderr(), "client interceptor") {
+			t.Errorf("client %q did not log the metadata", c.args)
+		}
+	}
+	server.Signal(os.Interrupt)
+	if code := server.ExitCode(); code != 0 || strings.Contains(server.Stderr(), "ERROR") {
+		t.Errorf("the server's exit code is %d", code)
+	}
+	if !logged(server.Stderr(), "server interceptor") {
+		t.Error("the server did not log the metadata")
+	}
+}
+
+// logged reports whether a line of the log has the message and the metadata.
+func logged(log, message string) bool {
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, message) && strings.Contains(line, `metadata={"name":["koye"]}`) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestRefusals has both mains say what is wrong with their command lines.
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct{ main, flag, value, want string }{
+		{"client", "-method", "Method2", "want one of Echo, Join, Method1, Split"},
+		{"client", "-foo", "\xff", "UTF-8"},
+		{"client", "-nonsense", "", "-nonsense"},
+		{"server", "-nonsense", "", "-nonsense"},
+	} {
+		p := proctest.Run(t, exec.Command(proctest.Exe(binaries(), c.main), c.flag, c.value))
+		if p.ExitCode() != 2 || !strings.Contains(p.Stderr(), c.want) {
+			t.Errorf("%s %s %q says %q with exit code %d, want %q and 2", c.main, c.flag, c.value, p.Stderr(), p.ExitCode(), c.want)
+		}
+	}
+}
