@@ -34,7 +34,7 @@ func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
 		guard: wire.NewGuard(wire.GuardOptions{
 			MaxCalls: l.options.MaxCalls, IOTimeout: l.options.IOTimeout, Services: l.options.Services,
 		}),
-		events: loglimit.New(l.options.Logger, eventBurst),
+		events: loglimit.New(l.options.Logger.Handler(), eventBurst),
 		users:  map[string]int{},
 		conns:  map[*servedConn]struct{}{},
 	}
@@ -54,7 +54,7 @@ func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
 	}
 	s.notify("STOPPING=1")
 	err := errors.Join(failed, s.drain())
-	s.events.Flush(ctx)
+	_ = s.events.Flush(ctx) // the log's own trouble is not the server's
 	return err
 }
 
@@ -63,7 +63,7 @@ type serving struct {
 	*Listener
 	server  *ttrpc.Server
 	guard   *wire.Guard
-	events  *loglimit.Limiter
+	events  loglimit.Handler
 	base    context.Context // of every connection
 	cancel  context.CancelFunc
 	pending sync.WaitGroup // admit
@@ -271,7 +271,7 @@ const eventBurst = 20
 
 // warn logs what a peer has brought about.
 func (s *serving) warn(message string, attrs ...any) {
-	s.events.Log(s.base, slog.LevelWarn, message, attrs...)
+	slog.New(s.events).WarnContext(s.base, message, attrs...)
 }
 
 func (s *serving) notify(state string) {

@@ -19,15 +19,16 @@ const containerdBurst = 5
 // format of its own. It takes over the logger of github.com/containerd/log for the whole process, so it is for main to
 // call, before the first server or client starts. A second call replaces the first.
 //
-// A peer can make ttrpc log at will, so its lines are limited: see [loglimit.Limiter].
+// A peer can make ttrpc log as often as it likes, so of each message five lines come out in a minute, and then how many
+// were held back.
 func ContainerdLog(logger *slog.Logger) {
 	// A formatter sees each line, as a hook does, but there is only one: none doubles, and none formats for nobody.
-	log.L.Logger.SetFormatter(containerdLog{loglimit.New(logger, containerdBurst)})
+	log.L.Logger.SetFormatter(containerdLog{slog.New(loglimit.New(orDefault(logger).Handler(), containerdBurst))})
 	log.L.Logger.SetOutput(io.Discard)
 }
 
 // containerdLog is a formatter that passes lines on and leaves nothing to write.
-type containerdLog struct{ lines *loglimit.Limiter }
+type containerdLog struct{ lines *slog.Logger }
 
 func (l containerdLog) Format(entry *log.Entry) ([]byte, error) {
 	ctx := entry.Context

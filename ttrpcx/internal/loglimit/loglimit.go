@@ -1,4 +1,4 @@
-// Package loglimit keeps those who can bring about log lines at will from flooding the log.
+// Package loglimit keeps peers from filling a log with lines that they can cause as often as they like.
 package loglimit
 
 import (
@@ -18,63 +18,83 @@ const (
 	otherwise   = "other messages"
 )
 
-// Limiter passes lines on to a logger, of those with one message only the first few in a minute. How many were held back
-// comes out with the first line of any message after that minute, or with Flush. It needs no goroutine.
-type Limiter struct {
-	logger *slog.Logger
-	burst  int
+// Handler is a slog.Handler that passes records on to another, of those with one message only the first few in a minute.
+// How many were held back is logged with the first record after that minute, or by Flush. What differs from record to
+// record belongs into attributes, not into the message. It needs no goroutine.
+type Handler struct {
+	slog.Handler
+	counts *counts // shared by all that WithAttrs and WithGroup return
+}
+
+// counts is how often each message was logged in the current minute.
+type counts struct {
+	root  slog.Handler // takes the lines about what was held back
+	burst int
 
 	mu    sync.Mutex
-	end   time.Time      // of the minute
-	lines map[string]int // in the minute, by message
+	end   time.Time // of the minute
+	lines map[string]int
 }
 
-// New returns a Limiter that lets burst lines of one message out in a minute. A nil logger is slog.Default().
-func New(logger *slog.Logger, burst int) *Limiter {
-	if logger == nil {
-		logger = slog.Default()
-	}
-	return &Limiter{logger: logger, burst: burst}
+// New returns a handler that passes burst records of one message to h in a minute.
+func New(h slog.Handler, burst int) Handler {
+	return Handler{h, &counts{root: h, burst: burst}}
 }
 
-// Log logs one line, as slog.Logger.Log does. What differs from line to line belongs into attrs.
-func (l *Limiter) Log(ctx context.Context, level slog.Level, message string, attrs ...any) {
-	if !l.logger.Enabled(ctx, level) {
-		return
+// Handle passes the record on, or counts it as held back.
+func (h Handler) Handle(ctx context.Context, r slog.Record) error {
+	admitted, ended := h.counts.add(r.Message)
+	if err := h.counts.report(ctx, ended); err != nil || !admitted {
+		return err
 	}
-	l.mu.Lock()
-	var ended map[string]int
-	if now := time.Now(); !now.Before(l.end) {
-		ended = l.lines
-		l.lines, l.end = make(map[string]int), now.Add(period)
-	}
-	counted := message
-	if _, known := l.lines[message]; !known && len(l.lines) >= maxMessages {
-		counted = otherwise
-	}
-	l.lines[counted]++
-	admitted := l.lines[counted] <= l.burst
-	l.mu.Unlock()
-
-	l.report(ctx, ended)
-	if admitted {
-		l.logger.Log(ctx, level, message, attrs...)
-	}
+	return h.Handler.Handle(ctx, r)
 }
 
-// Flush logs how many lines have been held back and begins anew.
-func (l *Limiter) Flush(ctx context.Context) {
-	l.mu.Lock()
-	ended := l.lines
-	l.lines, l.end = nil, time.Time{}
-	l.mu.Unlock()
-	l.report(ctx, ended)
+// WithAttrs returns a handler that adds attributes and shares the counts.
+func (h Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return Handler{h.Handler.WithAttrs(attrs), h.counts}
 }
 
-func (l *Limiter) report(ctx context.Context, lines map[string]int) {
+// WithGroup returns a handler that opens a group and shares the counts.
+func (h Handler) WithGroup(name string) slog.Handler {
+	return Handler{h.Handler.WithGroup(name), h.counts}
+}
+
+// Flush logs how many records have been held back, and starts a new minute.
+func (h Handler) Flush(ctx context.Context) error {
+	h.counts.mu.Lock()
+	ended := h.counts.lines
+	h.counts.lines, h.counts.end = nil, time.Time{}
+	h.counts.mu.Unlock()
+	return h.counts.report(ctx, ended)
+}
+
+// add counts a record. ended is what was counted in the minute before, if this record is the first of a new one.
+func (c *counts) add(message string) (admitted bool, ended map[string]int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); !now.Before(c.end) {
+		ended = c.lines
+		c.lines, c.end = make(map[string]int), now.Add(period)
+	}
+	if _, known := c.lines[message]; !known && len(c.lines) >= maxMessages {
+		message = otherwise
+	}
+	c.lines[message]++
+	return c.lines[message] <= c.burst, ended
+}
+
+func (c *counts) report(ctx context.Context, lines map[string]int) error {
 	for _, message := range slices.Sorted(maps.Keys(lines)) {
-		if held := lines[message] - l.burst; held > 0 {
-			l.logger.Log(ctx, slog.LevelWarn, "repeated log lines held back", "message", message, "lines", held)
+		held := lines[message] - c.burst
+		if held <= 0 || !c.root.Enabled(ctx, slog.LevelWarn) {
+			continue
+		}
+		r := slog.NewRecord(time.Now(), slog.LevelWarn, "repeated log lines held back", 0)
+		r.AddAttrs(slog.String("message", message), slog.Int("lines", held))
+		if err := c.root.Handle(ctx, r); err != nil {
+			return err
 		}
 	}
+	return nil
 }

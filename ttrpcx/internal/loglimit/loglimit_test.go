@@ -2,32 +2,34 @@ package loglimit_test
 
 import (
 	"bytes"
-	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/slogtest"
 	"testing/synctest"
 	"time"
 
 	"example.com/ttrpc-starter/ttrpcx/internal/loglimit"
 )
 
-func TestLimiter(t *testing.T) {
+func TestLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lines bytes.Buffer
-		ctx, limiter := t.Context(), loglimit.New(slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{
+		ctx, limiter := t.Context(), loglimit.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{
 			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 				if a.Key == slog.TimeKey || a.Key == "i" {
 					return slog.Attr{}
 				}
 				return a
 			},
-		})), 5)
+		}), 5)
+		log := slog.New(limiter)
 		repeat := func(n int, message string) {
 			for i := range n {
-				limiter.Log(ctx, slog.LevelError, message, "i", i)
+				log.Log(ctx, slog.LevelError, message, "i", i)
 			}
 		}
 		took := func() map[string]int {
@@ -75,27 +77,43 @@ func TestLimiter(t *testing.T) {
 		if got := len(took()); got != 64+5 {
 			t.Errorf("%d lines of different messages, want 69", got)
 		}
-		limiter.Flush(ctx)
+		_ = limiter.Flush(ctx)
 		want(map[string]int{held(`"other messages"`, 9931): 1})
-		limiter.Flush(ctx)
+		_ = limiter.Flush(ctx)
 		want(map[string]int{})
 
 		// Levels that are not enabled neither come out nor count.
 		for range 10 {
-			limiter.Log(ctx, slog.LevelDebug, "flood")
+			log.Log(ctx, slog.LevelDebug, "flood")
 		}
 		repeat(5, "flood")
 		want(map[string]int{flood: 5})
 	})
 }
 
-func TestLimiterDefaultLogger(t *testing.T) {
-	old := slog.Default()
-	t.Cleanup(func() { slog.SetDefault(old) })
+// TestHandler holds the limiter to what slog promises of each handler.
+func TestHandler(t *testing.T) {
 	var lines bytes.Buffer
-	slog.SetDefault(slog.New(slog.NewTextHandler(&lines, nil)))
-	loglimit.New(nil, 1).Log(context.Background(), slog.LevelInfo, "seen")
-	if !strings.Contains(lines.String(), "msg=seen") {
-		t.Errorf("got %q", &lines)
+	slogtest.Run(t, func(*testing.T) slog.Handler {
+		lines.Reset()
+		return loglimit.New(slog.NewJSONHandler(&lines, nil), 1)
+	}, func(t *testing.T) map[string]any {
+		var line map[string]any
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+		return line
+	})
+}
+
+// TestSharedCounts has loggers that were derived from one count together.
+func TestSharedCounts(t *testing.T) {
+	var lines bytes.Buffer
+	log := slog.New(loglimit.New(slog.NewTextHandler(&lines, nil), 2))
+	for i := range 5 {
+		log.With("i", i).WithGroup("g").Info("flood")
+	}
+	if got := strings.Count(lines.String(), "msg=flood"); got != 2 {
+		t.Errorf("%d lines, want 2", got)
 	}
 }
