@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
@@ -15,7 +17,7 @@ import (
 // Client calls the methods of one server, over one connection that outlives the server: see wire.ClientConn.
 //
 // Its interceptors are of ttrpc's type for unary calls, and run around streams as well. Around a stream, the invoker
-// opens it and returns when it ends; the request has the metadata and the timeout that are sent, and the first message if
+// opens it and returns when it ends, without opening another if it is called again; the request has the metadata and the timeout that are sent, and the first message if
 // the client sends only one; the response gets the status with which the server ends the stream, and no message. From the outside
 // in, each call passes: the log, the interceptors of ClientOptions, and what gives each error a status.
 type Client struct {
@@ -23,6 +25,7 @@ type Client struct {
 	// Client send neither metadata nor deadline and have no interceptors, as in ttrpc.
 	TTRPC *ttrpc.Client
 
+	logger    *slog.Logger
 	intercept ttrpc.UnaryClientInterceptor
 	closed    chan struct{}
 }
@@ -37,6 +40,7 @@ func NewClient(ctx context.Context, options ClientOptions) (*Client, error) {
 	options.Logger.Info("client start", "address", options.Address)
 	all := append([]ttrpc.UnaryClientInterceptor{interceptor.ClientLog(options.Logger)}, options.Interceptors...)
 	c := &Client{
+		logger:    options.Logger,
 		intercept: interceptor.ChainClient(append(all, interceptor.ClientStatus())...),
 		closed:    make(chan struct{}),
 	}
@@ -60,11 +64,15 @@ func (c *Client) NewStream(
 	ctx context.Context, desc *ttrpc.StreamDesc, service, method string, req any,
 ) (ttrpc.ClientStream, error) {
 	request := &ttrpc.Request{Service: service, Method: method}
-	if m, ok := req.(proto.Message); ok {
+	switch m := req.(type) {
+	case nil:
+	case proto.Message:
 		var err error
 		if request.Payload, err = proto.Marshal(m); err != nil {
-			return nil, err
+			return nil, status.Errorf(codes.Internal, "marshal the request: %v", err)
 		}
+	default:
+		return nil, status.Errorf(codes.Internal, "send a %T, which is no message", req)
 	}
 	md, _ := ttrpc.GetMetadata(ctx)
 	for key, values := range md {

@@ -2,7 +2,9 @@ package ttrpcx
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,18 +23,18 @@ import (
 type clientStream struct {
 	client *Client
 	desc   *ttrpc.StreamDesc
-	opened chan struct{} // closed when stream is set
-	ended  chan error    // gets the error with which stream ended
-	result error         // of the interceptors, once returned is closed
 
-	returned chan struct{}
+	opened   chan struct{} // closed when stream and ctx are set
+	received chan struct{} // closed when last is set
+	returned chan struct{} // closed when result is set
 
 	stream ttrpc.ClientStream
 	ctx    *streamContext // of stream
+	last   error          // with which receiving from stream ended; nil for an end without an error
+	result error          // of the interceptors; nil only if last is set
 
-	mu       sync.Mutex // held while receiving
-	received bool       // up to the end of stream
-	dropped  bool       // nobody else receives from stream
+	mu   sync.Mutex // held while stream is opened or received from
+	over bool       // stream is neither opened nor received from any more, except to drain it
 }
 
 // openStream returns a stream when it is open or its interceptors have refused it.
@@ -43,7 +45,7 @@ func openStream(
 		client:   client,
 		desc:     desc,
 		opened:   make(chan struct{}),
-		ended:    make(chan error, 1),
+		received: make(chan struct{}),
 		returned: make(chan struct{}),
 	}
 	go s.run(ctx, req)
@@ -51,48 +53,44 @@ func openStream(
 	case <-s.opened:
 		return s, nil
 	case <-s.returned:
-		if s.result == nil {
-			s.result = status.Error(codes.Internal, "an interceptor opened no stream and returned no error")
-		}
 		return nil, s.result
 	}
 }
 
-// run runs the interceptors, and reads on if the stream has not ended by then.
+// run runs the interceptors.
 func (s *clientStream) run(ctx context.Context, req *ttrpc.Request) {
+	ctx, cancel := context.WithCancel(ctx)
+	method := "/" + req.GetService() + "/" + req.GetMethod()
+	s.result = status.Error(codes.Internal, "an interceptor ended its goroutine")
+	defer func() {
+		if v := recover(); v != nil { // nobody else can recover from it here
+			s.client.logger.Error("interceptor panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			s.result = status.Errorf(codes.Internal, "an interceptor panicked: %v", v)
+		}
+		cancel() // what still receives
+		s.finish()
+	}()
 	resp := new(ttrpc.Response)
-	info := &ttrpc.UnaryClientInfo{FullMethod: "/" + req.GetService() + "/" + req.GetMethod()}
-	s.result = s.client.intercept(ctx, req, resp, info, s.invoke)
-	if s.result == nil {
-		s.result = status.ErrorProto(resp.GetStatus()) // nil for OK, as ttrpc does it for unary calls
+	err := s.client.intercept(ctx, req, resp, &ttrpc.UnaryClientInfo{FullMethod: method}, s.invoke)
+	if err == nil {
+		err = status.ErrorProto(resp.GetStatus()) // nil for OK, as ttrpc does it for unary calls
 	}
-	close(s.returned)
-	s.drop()
+	s.result = err
 }
 
-// invoke is the invoker of the interceptors.
+// invoke is the invoker of the interceptors. One that calls it again waits for the end of the same stream.
 func (s *clientStream) invoke(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response) error {
-	if s.stream != nil {
-		return status.Error(codes.Internal, "a stream can be opened once only")
-	}
-	var message any
-	if !s.desc.StreamingClient {
-		empty := new(emptypb.Empty) // which encodes to what it does not know
-		empty.ProtoReflect().SetUnknown(req.GetPayload())
-		message = empty
-	}
-	s.ctx = &streamContext{Context: ctx}
-	stream, err := s.client.TTRPC.NewStream(s.ctx, s.desc, req.GetService(),
-		wire.StreamMethod(req.GetMethod(), req.GetMetadata(), time.Duration(req.GetTimeoutNano())), message)
-	if err != nil {
+	if err := s.open(ctx, req); err != nil {
 		return err
 	}
-	s.stream = stream
-	close(s.opened)
+	var err error
 	select {
-	case err = <-s.ended:
+	case <-s.received:
+		err = s.last
 	case <-ctx.Done():
 		err = ctx.Err()
+	case <-s.ctx.Context.Done():
+		err = s.ctx.Err()
 	case <-s.client.closed:
 		err = ttrpc.ErrClosed
 	}
@@ -103,34 +101,76 @@ func (s *clientStream) invoke(ctx context.Context, req *ttrpc.Request, resp *ttr
 	return err
 }
 
-// SendMsg sends a message.
-func (s *clientStream) SendMsg(m any) error { return interceptor.StatusError(s.stream.SendMsg(m)) }
+// open opens the stream unless it is open.
+func (s *clientStream) open(ctx context.Context, req *ttrpc.Request) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stream != nil {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err // the server would not hear of it
+	}
+	if s.over {
+		return status.Error(codes.Internal, "an interceptor opened a stream after it had returned")
+	}
+	var message any
+	if !s.desc.StreamingClient {
+		empty := new(emptypb.Empty) // which encodes to what it does not know
+		empty.ProtoReflect().SetUnknown(req.GetPayload())
+		message = empty
+	}
+	c := &streamContext{Context: ctx}
+	stream, err := s.client.TTRPC.NewStream(c, s.desc, req.GetService(),
+		wire.StreamMethod(req.GetMethod(), req.GetMetadata(), time.Duration(req.GetTimeoutNano())), message)
+	if err != nil {
+		return err
+	}
+	s.stream, s.ctx = stream, c
+	close(s.opened)
+	return nil
+}
 
-// CloseSend ends the client's side.
-func (s *clientStream) CloseSend() error { return interceptor.StatusError(s.stream.CloseSend()) }
+// SendMsg sends a message. It returns io.EOF, as in gRPC, when the stream has ended well.
+func (s *clientStream) SendMsg(m any) error {
+	if s.ctx.Context.Err() != nil {
+		return s.end(io.EOF)
+	}
+	return interceptor.StatusError(s.stream.SendMsg(m))
+}
+
+// CloseSend ends the client's side. When ctx has ended the server is not told so, because it would take what it has for
+// everything.
+func (s *clientStream) CloseSend() error {
+	if s.ctx.Context.Err() != nil {
+		return s.end(nil)
+	}
+	return interceptor.StatusError(s.stream.CloseSend())
+}
 
 // RecvMsg receives a message. When the stream has ended it returns what the interceptors make of its end: io.EOF if it
 // ended well.
 func (s *clientStream) RecvMsg(m any) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.received || s.dropped {
+	if s.over {
+		s.mu.Unlock()
 		return s.end(io.EOF)
 	}
 	err := s.stream.RecvMsg(m)
 	if err == nil && s.desc.StreamingServer {
+		s.mu.Unlock()
 		return nil
 	}
-	s.received = true
-	well := err
+	s.over = true
+	if err != io.EOF {
+		s.last = err
+	}
+	close(s.received)
+	s.mu.Unlock()
 	if s.desc.StreamingServer {
-		well = io.EOF
+		return s.end(io.EOF)
 	}
-	if err == io.EOF {
-		err = nil
-	}
-	s.ended <- err
-	return s.end(well)
+	return s.end(err)
 }
 
 // end returns how the stream ended, which is well if the interceptors say so.
@@ -142,18 +182,28 @@ func (s *clientStream) end(well error) error {
 	return well
 }
 
-// drop reads what the server still sends after the caller has gone: ttrpc holds up the whole connection for a second when a
-// stream's messages pile up, and keeps the stream until its end.
-func (s *clientStream) drop() {
+// finish ends the stream for its caller after the interceptors have returned, and drains it: ttrpc holds up the whole
+// connection for a second when a stream's messages pile up, and keeps the stream until its end.
+func (s *clientStream) finish() {
 	s.mu.Lock()
-	drop := s.stream != nil && !s.received
-	s.dropped = drop
+	s.over = true
+	select {
+	case <-s.received:
+	default:
+		if s.result == nil {
+			s.result = status.Error(codes.Internal, "an interceptor returned no error before the stream had ended")
+		}
+	}
 	s.mu.Unlock()
-	if !drop {
+	close(s.returned)
+	if s.stream == nil {
 		return
 	}
+	if _, ended := status.FromError(s.last); ended && s.last != nil {
+		return // ttrpc would wait for ever
+	}
 	s.ctx.outlived.Store(true)
-	for s.stream.RecvMsg(new(emptypb.Empty)) == nil && s.desc.StreamingServer {
+	for s.stream.RecvMsg(new(emptypb.Empty)) == nil {
 	}
 }
 
