@@ -7,8 +7,6 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
-
-	"example.com/ttrpc-starter/internal/cli"
 )
 
 // progress is a bar on a terminal, and else a line now and then.
@@ -20,8 +18,7 @@ type progress struct {
 }
 
 func newProgress(stderr io.Writer) *progress {
-	format := cli.LogFormat("text")
-	p := &progress{stderr: stderr, log: format.Logger(stderr)}
+	p := &progress{stderr: stderr, log: slog.New(slog.NewTextHandler(stderr, nil))}
 	if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.bar = progressbar.NewOptions(-1, progressbar.OptionSetWriter(stderr), progressbar.OptionSetPredictTime(true),
 			progressbar.OptionFullWidth(), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true))

@@ -1,41 +1,38 @@
 package ttrpcx
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"strings"
 	"syscall"
 
-	"example.com/ttrpc-starter/ttrpcx/internal/redial"
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 // Dial connects to a server and checks that it is one of those that options allow before anything is sent. The
 // connection is for one ttrpc.NewClient: it gathers what concurrent calls write, and it connects again, by the same
-// checks, when a call finds that the server has gone (see redial.Conn). ctx bounds the first connection only.
+// checks, when a call finds that the server has gone (see wire.ClientConn). ctx bounds the first connection only.
 func Dial(ctx context.Context, options ClientOptions) (net.Conn, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
 	}
-	options.Logger = cmp.Or(options.Logger, slog.Default())
 	address, err := ParseAddress(options.Address)
 	if err != nil {
 		return nil, err
 	}
-	return redial.New(ctx, func(ctx context.Context) (net.Conn, error) {
-		conn, err := dialOnce(ctx, address, options)
-		if err != nil {
-			return nil, err
-		}
-		return wire.NewConn(conn, wire.Options{IOTimeout: options.IOTimeout}), nil
-	}, redial.Options{Logger: options.Logger, WaitForReady: options.WaitForReady})
+	dial := func(ctx context.Context) (net.Conn, error) { return dialOnce(ctx, address, options) }
+	conn, err := wire.NewClientConn(ctx, dial, wire.ClientOptions{
+		Logger: options.Logger, IOTimeout: options.IOTimeout, WaitForReady: options.WaitForReady,
+	})
+	if err != nil {
+		return nil, err // not a nil *ClientConn in a net.Conn
+	}
+	return conn, nil
 }
 
 // DialOnce connects like Dial, to a connection for one call: it is as the network gives it, and its end is final.

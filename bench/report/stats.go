@@ -16,7 +16,7 @@ const (
 	OursFloor  = "ours-floor"
 	GRPC       = "grpc"
 	GRPCFloor  = "grpc-floor"
-	// Server and GRPCServer have footprints only: the starter's own server, and one with the same features on grpc-go.
+	// Server and GRPCServer have footprints only: a server as the starter's own, and one with the same features on grpc-go.
 	Server     = "server"
 	GRPCServer = "grpc-server"
 )

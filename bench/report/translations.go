@@ -16,9 +16,8 @@ var japanese = map[string]string{
 	"The same, with a heap floor of 64 MiB in both processes.": "上と同じもので、両プロセスに 64 MiB のヒープ下限を設定しています。",
 	"protoc-gen-go-ttrpc's code on ttrpc as it is, both ends on plain connections.": "protoc-gen-go-ttrpc の生成コードを、" +
 		"手を加えない ttrpc で動かします。両端とも素の接続です。",
-	"The same code behind internal/transport and internal/wire on both ends, limits and guard at their defaults, " +
-		"no interceptors.": "" +
-		"同じ生成コードで、両端に internal/transport と internal/wire を使います。上限と検査は既定のまま、インターセプターはありません。",
+	"The same code behind ttrpcx on both ends, limits and guard at their defaults, no interceptors.": "" +
+		"同じ生成コードで、両端に ttrpcx を使います。上限と検査は既定のまま、インターセプターはありません。",
 	"Ours once more: how it differs from ours is noise.":    "ours をもう一度測ったもので、ours との差はノイズです。",
 	"protoc-gen-go-grpc's code on grpc-go at its defaults.": "protoc-gen-go-grpc の生成コードを、既定の設定の grpc-go で動かします。",
 	"protoc-gen-connect-go's code with the Connect protocol on net/http's HTTP/2, without TLS except over TLS.": "" +
@@ -30,11 +29,10 @@ var japanese = map[string]string{
 		"標準ライブラリーの net/rpc（gob）です。.proto、期限、ストリームはありません。",
 	"Length-prefixed messages echoed on a connection for each caller, no calls at all: the physical limit.": "" +
 		"長さを前置したメッセージを、呼び出し元ごとの接続でそのまま返します。RPC ではなく、物理的な限界を示します。",
-	"The starter's own server as `make build` makes it: mutual TLS, peer checks, limits, logs, interceptors, drain.": "" +
-		"`make build` で作る、このひな形のサーバーそのものです。相互 TLS、相手の確認、上限、ログ、インターセプター、停止時の処理待ちを備えます。",
-	"The starter's server written with grpc-go: the same methods, flags, logs, peer checks, mutual TLS, limits and " +
-		"drain.": "" +
-		"このひな形のサーバーを grpc-go で書いたものです。メソッド、フラグ、ログ、相手の確認、相互 TLS、上限、停止時の処理待ちは同じです。",
+	"A server as the starter's own: mutual TLS, peer checks, limits, logs, interceptors, drain.": "" +
+		"このひな形のサーバーと同じ構成のサーバーです。相互 TLS、相手の確認、上限、ログ、インターセプター、停止時の処理待ちを備えます。",
+	"The same server written with grpc-go: the same flags, logs, peer checks, mutual TLS, limits and drain.": "" +
+		"同じサーバーを grpc-go で書いたものです。フラグ、ログ、相手の確認、相互 TLS、上限、停止時の処理待ちは同じです。",
 }
 
 // translated is what a run says.

@@ -15,6 +15,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/containerd/ttrpc"
@@ -108,6 +109,22 @@ func (c *Conn) newCall(ctx context.Context, fullMethod string) (*call, error) {
 		method:  fullMethod[slash+1:],
 		conn:    &guarded{Conn: conn},
 	}, nil
+}
+
+// streamMethod is the method under which a stream carries metadata and deadline, which ttrpc sends with unary calls only.
+func (c *call) streamMethod() string {
+	var pairs []*ttrpc.KeyValue
+	md, _ := ttrpc.GetMetadata(c.ctx)
+	for key, values := range md {
+		for _, value := range values {
+			pairs = append(pairs, &ttrpc.KeyValue{Key: key, Value: value})
+		}
+	}
+	var timeout time.Duration
+	if deadline, ok := c.ctx.Deadline(); ok {
+		timeout = time.Until(deadline)
+	}
+	return wire.StreamMethod(c.method, pairs, timeout)
 }
 
 // status gives the call's error a status. One that comes from closing the connection is the reason for that.

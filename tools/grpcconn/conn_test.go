@@ -168,7 +168,7 @@ func want(t *testing.T, s grpc.ClientStream, end error, texts ...string) {
 	}
 }
 
-func method1(ctx context.Context, conn *grpcconn.Conn, foo string) (string, error) {
+func unary(ctx context.Context, conn *grpcconn.Conn, foo string) (string, error) {
 	resp := new(testv1.UnaryResponse)
 	err := conn.Invoke(ctx, service+"Unary", &testv1.UnaryRequest{Foo: foo}, resp)
 	return resp.GetFoo(), err
@@ -177,14 +177,15 @@ func method1(ctx context.Context, conn *grpcconn.Conn, foo string) (string, erro
 func TestKinds(t *testing.T) {
 	onEach(t, func(t *testing.T, _ *proctest.Process, conn *grpcconn.Conn) {
 		ctx := t.Context()
-		if got, err := method1(ctx, conn, "a"); err != nil || got != "a" {
+		if got, err := unary(ctx, conn, "a"); err != nil || got != "a" {
 			t.Errorf("Unary: got %q, %v", got, err)
 		}
-		want(t, stream(t, ctx, conn, split, "a, , c"), io.EOF, "a", "", "c")
+		want(t, stream(t, ctx, conn, split, "a b"), io.EOF, "a", "b")
+		want(t, stream(t, ctx, conn, split, ""), io.EOF)
 		want(t, stream(t, ctx, conn, join, "a", "b"), io.EOF, "a b")
 		want(t, stream(t, ctx, conn, join), io.EOF, "")
 		want(t, open(t, ctx, conn, join, "early"), io.EOF, "early")
-		want(t, stream(t, ctx, conn, echo, "a", "b"), io.EOF, "a", "b")
+		want(t, stream(t, ctx, conn, echo, "a", "", "c"), io.EOF, "a", "", "c")
 		want(t, stream(t, ctx, conn, echo), io.EOF)
 	})
 }
@@ -209,7 +210,7 @@ func TestContextTravels(t *testing.T) {
 		defer cancel()
 		ctx = metadata.AppendToOutgoingContext(ctx, "Name", "koye", "name", "yoke", "x-bin", "\xff")
 		const seen = "map[name:[koye yoke] x-bin:[/w]] true"
-		if got, err := method1(ctx, conn, "context"); err != nil || got != seen {
+		if got, err := unary(ctx, conn, "context"); err != nil || got != seen {
 			t.Errorf("the handler of Unary saw %q, %v, want %q", got, err, seen)
 		}
 		for _, desc := range []*grpc.StreamDesc{split, join, echo} {
@@ -218,7 +219,7 @@ func TestContextTravels(t *testing.T) {
 		}
 
 		bad := metadata.AppendToOutgoingContext(t.Context(), "name", "\xff")
-		if _, err := method1(bad, conn, ""); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), `"name"`) {
+		if _, err := unary(bad, conn, ""); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), `"name"`) {
 			t.Errorf("metadata that is not text: %v", err)
 		}
 	})
@@ -235,10 +236,10 @@ func TestStatusAndDetails(t *testing.T) {
 				t.Errorf("%s failed with %v and details %v", name, err, details)
 			}
 		}
-		_, err := method1(t.Context(), conn, "fail")
+		_, err := unary(t.Context(), conn, "fail")
 		check("Unary", err)
 		for name, s := range map[string]grpc.ClientStream{
-			"Split": stream(t, t.Context(), conn, split, "a, fail"),
+			"Split": stream(t, t.Context(), conn, split, "a fail"),
 			"Echo":  open(t, t.Context(), conn, echo, "a", "fail"),
 		} {
 			if got, err := receive(s); err != nil || got != "a" {
@@ -261,7 +262,7 @@ func TestStatusAndDetails(t *testing.T) {
 func TestCancel(t *testing.T) {
 	onEach(t, func(t *testing.T, server *proctest.Process, conn *grpcconn.Conn) {
 		calls := map[string]func(ctx context.Context) error{
-			"Unary": func(ctx context.Context) error { _, err := method1(ctx, conn, "block"); return err },
+			"Unary": func(ctx context.Context) error { _, err := unary(ctx, conn, "block"); return err },
 		}
 		for name, desc := range map[string]*grpc.StreamDesc{"Split": split, "Join": join, "Echo": echo} {
 			calls[name] = func(ctx context.Context) error {
@@ -302,8 +303,12 @@ func TestCancel(t *testing.T) {
 // TestSlowReader lets a reader pause for longer than ttrpc waits.
 func TestSlowReader(t *testing.T) {
 	const count, pause = 200_000, 3 * time.Second
+	var text strings.Builder
+	for i := range count {
+		fmt.Fprint(&text, i, " ")
+	}
 	onEach(t, func(t *testing.T, _ *proctest.Process, conn *grpcconn.Conn) {
-		s := stream(t, t.Context(), conn, split, "count "+strconv.Itoa(count))
+		s := stream(t, t.Context(), conn, split, text.String())
 		for i := range count {
 			if i == 1000 {
 				time.Sleep(pause) // this is no waiting for something: it is what is tested
@@ -367,7 +372,7 @@ func TestLostServer(t *testing.T) {
 		_ = server.Process.Kill()
 		<-server.Ended()
 		want(t, s, status.Error(codes.Unavailable, ""))
-		_, err := method1(t.Context(), conn, "a")
+		_, err := unary(t.Context(), conn, "a")
 		if status.Code(err) != codes.Unavailable || !errors.Is(err, os.ErrNotExist) && !strings.Contains(err.Error(), "refused") {
 			t.Errorf("without a server: %v", err)
 		}
@@ -377,7 +382,7 @@ func TestLostServer(t *testing.T) {
 func TestTooLarge(t *testing.T) {
 	onEach(t, func(t *testing.T, _ *proctest.Process, conn *grpcconn.Conn) {
 		large := strings.Repeat("x", 4<<20)
-		if _, err := method1(t.Context(), conn, large); status.Code(err) != codes.ResourceExhausted {
+		if _, err := unary(t.Context(), conn, large); status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("a request of over 4 MiB: %v", err)
 		}
 		s, err := conn.NewStream(t.Context(), echo, service+"Echo")
@@ -407,7 +412,7 @@ func TestNotTTRPC(t *testing.T) {
 				t.Cleanup(func() { server.Close() })
 				return client, nil
 			})
-			_, err := method1(t.Context(), conn, "a")
+			_, err := unary(t.Context(), conn, "a")
 			check := func(err error) {
 				t.Helper()
 				var not *grpcconn.NotTTRPCError

@@ -28,7 +28,7 @@ type stream struct {
 func newStream(c *call, desc *grpc.StreamDesc) (*stream, error) {
 	s := &stream{call: c, desc: desc, queue: newQueue()}
 	c.conn.queue = s.queue
-	s.client = ttrpc.NewClient(wire.StreamContext(c.ctx, c.conn)) // ttrpc sends metadata and deadline with unary calls only
+	s.client = ttrpc.NewClient(wire.Expand(c.conn))
 	context.AfterFunc(c.ctx, func() { _ = s.end(c.ctx.Err()) })
 	if desc.ClientStreams {
 		if err := s.open(nil); err != nil {
@@ -46,7 +46,7 @@ func (s *stream) open(req any) error {
 		return status.Errorf(codes.Internal, "method %s takes one message: it was sent", s.call.method)
 	}
 	desc := &ttrpc.StreamDesc{StreamingClient: s.desc.ClientStreams, StreamingServer: s.desc.ServerStreams}
-	ts, err := s.client.NewStream(s.call.ctx, desc, s.call.service, s.call.method, req)
+	ts, err := s.client.NewStream(s.call.ctx, desc, s.call.service, s.call.streamMethod(), req)
 	if err != nil {
 		return s.end(err)
 	}

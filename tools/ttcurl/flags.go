@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,8 +50,7 @@ type options struct {
 	headers                    repeated
 	protos, imports, protosets repeated
 	buf                        string
-	linked                     bool
-	reflection                 cli.OptionalBool
+	reflection                 *bool // nil finds out whether the server has it
 	protosetOut, protoOutDir   string
 	format                     string
 	emitDefaults               bool
@@ -81,9 +81,8 @@ func (o *options) flagSet() *flag.FlagSet {
 	flags.Var(&o.imports, "import-path", "`directory` to look for -proto files and their imports in; repeatable")
 	flags.Var(&o.protosets, "protoset", "take the schema from this `file`, an encoded FileDescriptorSet; repeatable")
 	flags.StringVar(&o.buf, "buf", "", "take the schema from a buf module, workspace or image at this `path`: a directory or a file")
-	flags.BoolVar(&o.linked, "linked", false, "take the schema from this program: the starter's own services")
-	flags.Var(&o.reflection, "use-reflection", "ask the server for the schema, or for a method's kind if the schema comes from elsewhere; "+
-		"-use-reflection asks without finding out first whether the server has reflection (default true)")
+	flags.BoolFunc("use-reflection", "ask the server for the schema, or for a method's kind if the schema comes from elsewhere; "+
+		"-use-reflection asks without finding out first whether the server has reflection (default true)", o.useReflection)
 	flags.StringVar(&o.protosetOut, "protoset-out", "", "write what is listed, described or called to this `file`, as a FileDescriptorSet")
 	flags.StringVar(&o.protoOutDir, "proto-out-dir", "", "write what is listed, described or called to this `directory`, as .proto files")
 	flags.StringVar(&o.format, "format", "json", "`format` of messages: json, or text with the byte 0x1E between messages")
@@ -108,12 +107,21 @@ func (o *options) flagSet() *flag.FlagSet {
 
 	// The flags that say whose server it may be are those of every client here.
 	others := flag.NewFlagSet("", flag.ContinueOnError)
-	o.allow.RegisterFlags(others)
+	cli.ClientFlags(others, &o.allow)
 	for _, name := range []string{"allow-uid", "allow-gid"} {
 		f := others.Lookup(name)
 		flags.Var(f.Value, f.Name, f.Usage)
 	}
 	return flags
+}
+
+func (o *options) useReflection(s string) error {
+	use, err := strconv.ParseBool(s)
+	if err != nil {
+		return errors.New("want true or false")
+	}
+	o.reflection = &use
+	return nil
 }
 
 // parse reads the command line. Help that was asked for goes to stdout, with flag.ErrHelp as the error.
@@ -123,7 +131,7 @@ func parse(args []string, stdout, stderr io.Writer) (*options, error) {
 	err := o.parse(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
 		flags.SetOutput(stdout)
-		fmt.Fprintf(stdout, usage, ttrpcx.DefaultAddress())
+		fmt.Fprintf(stdout, usage, ttrpcx.DefaultAddress(cli.App))
 		flags.PrintDefaults()
 		fmt.Fprint(stdout, exitCodes)
 		return nil, err
@@ -151,7 +159,7 @@ func (o *options) parse(flags *flag.FlagSet, args []string) error {
 		}
 		words, args = append(words, rest[0]), rest[1:]
 	}
-	o.address = ttrpcx.DefaultAddress()
+	o.address = ttrpcx.DefaultAddress(cli.App)
 	if o.ui {
 		return o.pageWords(words, flags)
 	}
@@ -186,7 +194,7 @@ func (o *options) validate(stderr io.Writer) error {
 	}
 	var schemas []string
 	for flag, given := range map[string]bool{
-		"-proto": len(o.protos) > 0, "-protoset": len(o.protosets) > 0, "-buf": o.buf != "", "-linked": o.linked,
+		"-proto": len(o.protos) > 0, "-protoset": len(o.protosets) > 0, "-buf": o.buf != "",
 	} {
 		if given {
 			schemas = append(schemas, flag)
@@ -196,8 +204,8 @@ func (o *options) validate(stderr io.Writer) error {
 	switch tls := o.insecure || o.cacert != "" || o.cert != "" || o.key != ""; {
 	case len(schemas) > 1:
 		return fmt.Errorf("the schema comes from one place: give one of %s", strings.Join(schemas, ", "))
-	case len(schemas) == 0 && !o.reflection.Or(true):
-		return errors.New("without reflection a schema is needed: give -proto, -protoset, -buf or -linked")
+	case len(schemas) == 0 && o.reflection != nil && !*o.reflection:
+		return errors.New("without reflection a schema is needed: give -proto, -protoset or -buf")
 	case len(o.imports) > 0 && len(o.protos) == 0:
 		return errors.New("-import-path is for -proto: name a file, too")
 	case o.format != "json" && o.format != "text":

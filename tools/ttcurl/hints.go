@@ -36,7 +36,7 @@ func explain(o *options, err error) error {
 func hint(o *options, err error) string {
 	switch {
 	case errors.Is(err, errNoReflection):
-		return "Give it with -proto FILE, -protoset FILE or -buf DIR, or with -linked for the starter's own services."
+		return "Give it with -proto FILE, -protoset FILE or -buf DIR."
 	case errors.Is(err, fs.ErrPermission):
 		return owners(o.address)
 	case status.Code(err) == codes.DeadlineExceeded && o.maxTime > 0:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -18,7 +19,7 @@ import (
 // pageFlags go with -ui: to the others, the page has fields or an end of its own.
 var pageFlags = []string{
 	"H", "allow-gid", "allow-uid", "buf", "cacert", "cert", "connect-timeout", "emit-defaults", "import-path", "insecure",
-	"key", "linked", "max-messages", "plaintext", "proto", "protoset", "ui", "use-reflection", "version",
+	"key", "max-messages", "plaintext", "proto", "protoset", "ui", "use-reflection", "version",
 }
 
 // pageWords takes the arguments of -ui: [ADDRESS].
@@ -33,7 +34,7 @@ func (o *options) pageWords(words []string, flags *flag.FlagSet) error {
 		case !slices.Contains(pageFlags, f.Name):
 			err = fmt.Errorf("-%s does not go with -ui: the page does without, or has a field for it", f.Name)
 		case f.Name != "ui" && f.Name != "H" && f.Name != "max-messages": // of which the latter has another meaning here
-			for _, value := range values(f) {
+			for _, value := range o.values(f) {
 				o.command = append(o.command, fmt.Sprintf("-%s=%s", f.Name, value))
 			}
 		}
@@ -46,10 +47,12 @@ func (o *options) pageWords(words []string, flags *flag.FlagSet) error {
 }
 
 // values are those that a flag was given.
-func values(f *flag.Flag) []string {
+func (o *options) values(f *flag.Flag) []string {
 	switch list, ok := f.Value.(*repeated); {
 	case ok:
 		return *list
+	case f.Name == "use-reflection": // as a function, it has no value to print
+		return []string{strconv.FormatBool(*o.reflection)}
 	case strings.HasPrefix(f.Name, "allow-"):
 		return strings.Split(f.Value.String(), ",")
 	}

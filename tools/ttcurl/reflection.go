@@ -39,7 +39,7 @@ func (s *server) reflection(ctx context.Context) (*schema, error) {
 // reflectionVersion returns which version of reflection the server has. It calls a method that no server has: opening
 // a stream and sending on it, as reflection does, crashes servers with ttrpc before v1.2.8 that do not know the stream.
 func (s *server) reflectionVersion(ctx context.Context) (string, error) {
-	if s.options.reflection.Or(false) {
+	if use := s.options.reflection; use != nil && *use {
 		return "v1", nil
 	}
 	timed, cancel := context.WithTimeout(ctx, seconds(s.options.connectTimeout))
@@ -76,7 +76,7 @@ func (s *server) checkKind(ctx context.Context, m *desc.MethodDescriptor) (warni
 	if !m.IsClientStreaming() {
 		warning = ""
 	}
-	if !s.options.reflection.Or(true) {
+	if use := s.options.reflection; use != nil && !*use {
 		return warning, nil
 	}
 	schema, err := s.reflection(ctx)

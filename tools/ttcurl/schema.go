@@ -12,15 +12,7 @@ import (
 	"github.com/agnivade/levenshtein"
 	"github.com/fullstorydev/grpcurl"
 	"github.com/jhump/protoreflect/desc" //nolint:staticcheck // grpcurl's interfaces are made of it
-	"google.golang.org/protobuf/reflect/protoreflect"
-
-	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
-
-// linked are the files that -linked stands for. Add your own here.
-var linked = []protoreflect.FileDescriptor{
-	testv1.File_test_v1_test_proto,
-}
 
 // schema knows services, methods and messages.
 type schema struct {
@@ -49,12 +41,6 @@ func (o *options) localSource() (grpcurl.DescriptorSource, error) {
 		return grpcurl.DescriptorSourceFromProtoSets(o.protosets...)
 	case o.buf != "":
 		return bufSource(o.buf)
-	case o.linked:
-		files, err := desc.WrapFiles(linked)
-		if err != nil {
-			return nil, err
-		}
-		return grpcurl.DescriptorSourceFromFileDescriptors(files...)
 	}
 	return nil, nil
 }

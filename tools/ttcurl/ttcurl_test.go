@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -20,8 +21,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"example.com/ttrpc-starter/internal/proctest"
+	"example.com/ttrpc-starter/internal/testservice"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+	"example.com/ttrpc-starter/ttrpcx"
 )
 
 var update = flag.Bool("update", false, "write what the programs print into the scripts' files that cmp compares with")
@@ -37,7 +44,7 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(bin)
 		err = errors.Join(
 			proctest.Build(bin, "..", "./ttcurl", "./internal/stock"),
-			proctest.Build(bin, "../..", "./server", "./internal/dev/certs"),
+			proctest.Build(bin, "../..", "./internal/dev/certs"),
 		)
 	}
 	if err != nil {
@@ -59,13 +66,13 @@ func stock(t *testing.T, flags ...string) (*proctest.Process, string) {
 
 // TestScripts runs testdata. The scripts find servers at the addresses in the environment:
 //
-//	STARTER  the starter's server              STOCK    stock ttrpc, without reflection
-//	REFLECT  stock ttrpc with reflection       TLS      the starter's server, with the files in $CERTS
-//	PLAIN    the starter's server, over TCP    DEAD     a socket that nobody listens at
+//	TTRPCX   a server of ttrpcx                STOCK    stock ttrpc, without reflection
+//	REFLECT  stock ttrpc with reflection       TLS      a server of ttrpcx, with the files in $CERTS
+//	PLAIN    a server of ttrpcx, over TCP      DEAD     a socket that nobody listens at
 //	HTTP     a web server                      GRPC     a gRPC server
 //	SILENT   a server that never answers
 //
-// BIG is a file with a request of over 4 MiB.
+// SCHEMA is a protoset of the service that the ttrpc servers have, BIG a file with a request of over 4 MiB.
 func TestScripts(t *testing.T) {
 	env := servers(t)
 	testscript.Run(t, testscript.Params{
@@ -108,18 +115,12 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 func servers(t *testing.T) []string {
 	_, stockPath := stock(t)
 	_, reflectPath := stock(t, "-reflection")
-	starter := proctest.Socket(t)
-	start := func(args ...string) string {
-		p := proctest.Start(t, exec.Command(proctest.Exe(bin, "server"), args...))
-		p.WaitFor("server start")
-		_, address, _ := strings.Cut(p.Stderr(), "address=")
-		return strings.Fields(address)[0]
-	}
 	certs := filepath.Join(t.TempDir(), "certs")
 	if p := proctest.Run(t, exec.Command(proctest.Exe(bin, "certs"), certs)); p.ExitCode() != 0 {
 		t.Fatal("no certificates")
 	}
 	file := func(name string) string { return filepath.Join(certs, name) }
+	files := ttrpcx.TLSFiles{Cert: file("server.pem"), Key: file("server-key.pem"), CA: file("ca.pem")}
 
 	listen := func() (net.Listener, string) {
 		path := strings.TrimPrefix(proctest.Socket(t), "unix://")
@@ -145,14 +146,53 @@ func servers(t *testing.T) []string {
 	go server.Serve(g)
 	_, silentPath := listen() // the kernel takes connections, and nobody else does
 
+	secure := serve(t, ttrpcx.ServerOptions{Address: "tcp://localhost:0", TLS: files})
 	return []string{
-		"STARTER=" + start("-address", starter),
-		"PLAIN=" + start("-address", "tcp://127.0.0.1:0", "-insecure"),
-		"TLS=" + strings.Replace(start("-address", "tcp://localhost:0", "-tls-cert", file("server.pem"), "-tls-key", file("server-key.pem"),
-			"-tls-ca", file("ca.pem")), "127.0.0.1", "localhost", 1),
-		"CERTS=" + certs, "BIG=" + big,
-		"STOCK=" + stockPath, "REFLECT=" + reflectPath, "DEAD=" + deadPath, "HTTP=" + webPath, "GRPC=" + grpcPath, "SILENT=" + silentPath,
+		"TTRPCX=" + serve(t, ttrpcx.ServerOptions{Address: proctest.Socket(t)}),
+		"PLAIN=" + serve(t, ttrpcx.ServerOptions{Address: "tcp://127.0.0.1:0", Insecure: true}),
+		"TLS=tcp://localhost" + secure[strings.LastIndex(secure, ":"):],
+		"CERTS=" + certs, "SCHEMA=" + protoset(t), "BIG=" + big,
+		"STOCK=" + stockPath, "REFLECT=" + reflectPath, "DEAD=" + deadPath,
+		"HTTP=" + webPath, "GRPC=" + grpcPath, "SILENT=" + silentPath,
 	}
+}
+
+// protoset writes a protoset of the test service and returns its path.
+func protoset(t *testing.T) string {
+	t.Helper()
+	set := &descriptorpb.FileDescriptorSet{
+		File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(testv1.File_test_v1_test_proto)},
+	}
+	path := filepath.Join(t.TempDir(), "schema.binpb")
+	if b, err := proto.Marshal(set); err != nil {
+		t.Fatal(err)
+	} else if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// serve starts a server of ttrpcx, which runs until the test ends, and returns its address.
+func serve(t *testing.T, options ttrpcx.ServerOptions) string {
+	t.Helper()
+	options.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	server, err := ttrpcx.NewServer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testv1.HandleTest(server, testservice.Service{})
+	l, err := ttrpcx.Listen(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(t.Context(), l) }()
+	t.Cleanup(func() {
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return l.String()
 }
 
 // TestInterrupt shows that Ctrl-C cancels a call of each kind, also one that waits for its input.
@@ -249,6 +289,20 @@ func TestServerEndsFirst(t *testing.T) {
 	}
 }
 
+// TestPageCommand shows that the page's command has the flags that ttcurl got, in a form that gives them again.
+func TestPageCommand(t *testing.T) {
+	const args = "-ui -proto a.proto -proto b.proto -use-reflection=false -allow-uid 1 -allow-uid 2 -emit-defaults s.sock"
+	o, err := parse(strings.Fields(args), io.Discard, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "ttcurl -allow-uid=1 -allow-uid=2 -emit-defaults=true -proto=a.proto -proto=b.proto " +
+		"-use-reflection=false s.sock"
+	if got := strings.Join(o.command, " "); got != want {
+		t.Errorf("the command is\n%s, want\n%s", got, want)
+	}
+}
+
 // TestWhoseSocket checks what is said where permission is denied, which root cannot provoke.
 func TestWhoseSocket(t *testing.T) {
 	dir := t.TempDir()
@@ -266,6 +320,7 @@ func TestWhoseSocket(t *testing.T) {
 
 // TestCompletion asks the shells themselves, where they are installed.
 func TestCompletion(t *testing.T) {
+	const methods = "test.v1.Test/Unary\ntest.v1.Test/Split\ntest.v1.Test/Join\ntest.v1.Test/Echo\n"
 	_, path := stock(t, "-reflection")
 	t.Run("bash", func(t *testing.T) {
 		complete := func(line string) string {
@@ -279,7 +334,7 @@ printf '%s\n' "${COMPREPLY[@]}"`
 			"ttcurl " + path + " l":                         "list\n",
 			"ttcurl " + path + " test.v1.Test/S":            "test.v1.Test/Split\n",
 			"ttcurl unix://" + path + " test.v1.Test/S":     "test.v1.Test/Split\n",
-			"ttcurl -d '{\"a\": 1}' " + path + " test.v1.E": "test.v1.Test/Unary\ntest.v1.Test/Split\ntest.v1.Test/Join\ntest.v1.Test/Echo\n",
+			"ttcurl -d '{\"a\": 1}' " + path + " test.v1.T": methods,
 			"ttcurl " + path + " list ":                     "test.v1.Test\n",
 			"ttcurl " + path + " describe test.v1.Test/J":   "test.v1.Test/Join\n",
 			"ttcurl -max-":             "-max-messages\n-max-time\n",

@@ -44,6 +44,8 @@ type replay struct {
 
 func (r *replay) Read(p []byte) (int, error)  { return copy(p, r.frame), nil }
 func (r *replay) Write(p []byte) (int, error) { return len(p), nil }
+func (r *replay) LocalAddr() net.Addr         { return new(net.UnixAddr) }
+func (r *replay) RemoteAddr() net.Addr        { return new(net.UnixAddr) }
 
 func requestPayload(t testing.TB, service, method string, payload []byte) []byte {
 	t.Helper()
@@ -85,7 +87,7 @@ func BenchmarkIdle(b *testing.B) {
 			return float64(after.HeapAlloc-before.HeapAlloc) / conns, goroutines
 		}
 		server, n := used(func(c net.Conn) net.Conn { return g.Wrap(c) })
-		client, m := used(func(c net.Conn) net.Conn { return NewConn(c, Options{}) })
+		client, m := used(func(c net.Conn) net.Conn { return newClientConn(b, c, ClientOptions{}) })
 		b.ReportMetric(server, "B/guarded")
 		b.ReportMetric(client, "B/client")
 		b.ReportMetric(float64(n+m), "goroutines")

@@ -1,63 +1,45 @@
 package wire
 
-import "sync"
+import "sync/atomic"
 
 // budget is a number of bytes that connections share. Shares are given in the order in which they are asked for.
 type budget struct {
-	mu    sync.Mutex
-	free  int
-	queue []*claim
+	turn  chan struct{} // is filled by the one whose share comes next
+	freed chan struct{} // is filled when free has grown
+	free  atomic.Int64
 }
 
-// claim is a share that somebody waits for.
-type claim struct {
-	n     int
-	given chan struct{}
+func newBudget(n int) *budget {
+	b := &budget{turn: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
+	b.free.Store(int64(n))
+	return b
 }
 
 // take waits for n bytes and reports whether it got them; it gives up when quit is closed. n must not be more than the
 // whole budget.
 func (b *budget) take(n int, quit <-chan struct{}) bool {
-	b.mu.Lock()
-	if len(b.queue) == 0 && n <= b.free {
-		b.free -= n
-		b.mu.Unlock()
-		return true
-	}
-	c := &claim{n: n, given: make(chan struct{})}
-	b.queue = append(b.queue, c)
-	b.mu.Unlock()
-
 	select {
-	case <-c.given:
-		return true
+	case b.turn <- struct{}{}:
 	case <-quit:
+		return false
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	select {
-	case <-c.given:
-		b.free += n
-	default:
-		c.n = 0 // leaves the queue as soon as it comes to the front
+	defer func() { <-b.turn }()
+	for b.free.Load() < int64(n) {
+		select {
+		case <-b.freed:
+		case <-quit:
+			return false
+		}
 	}
-	b.serve()
-	return false
+	b.free.Add(-int64(n))
+	return true
 }
 
 // give returns n bytes that take gave.
 func (b *budget) give(n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.free += n
-	b.serve()
-}
-
-func (b *budget) serve() {
-	for len(b.queue) > 0 && b.queue[0].n <= b.free {
-		b.free -= b.queue[0].n
-		close(b.queue[0].given)
-		b.queue[0] = nil
-		b.queue = b.queue[1:]
+	b.free.Add(int64(n))
+	select {
+	case b.freed <- struct{}{}:
+	default:
 	}
 }

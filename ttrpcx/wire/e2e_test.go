@@ -9,33 +9,27 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/proto"
 
+	"example.com/ttrpc-starter/internal/testservice"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
-// example implements the example service; block, if set, holds each handler up.
-type example struct {
-	testv1.TestService // the methods that the contract may get
-
-	block func(context.Context) error
-}
-
-func (e *example) wait(ctx context.Context) error {
-	if e.block == nil {
-		return nil
-	}
-	return e.block(ctx)
+// blocking is the tests' service with handlers that f holds up.
+func blocking(f func(context.Context) error) testservice.Service {
+	return testservice.Service{Begin: func(ctx context.Context, _ string) error { return f(ctx) }}
 }
 
 // untilEnd blocks handlers until their connection or their deadline ends.
@@ -44,58 +38,24 @@ func untilEnd(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (e *example) Unary(ctx context.Context, r *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
-	if err := e.wait(ctx); err != nil {
-		return nil, err
-	}
-	return &testv1.UnaryResponse{Foo: r.Foo, Bar: r.Bar}, nil
-}
-
-func (e *example) Split(ctx context.Context, r *testv1.SplitRequest, s testv1.Test_SplitServer) error {
-	if err := e.wait(ctx); err != nil {
-		return err
-	}
-	for _, w := range strings.Fields(r.Text) {
-		if err := s.Send(&testv1.SplitResponse{Word: w}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (e *example) Join(ctx context.Context, s testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
-	if err := e.wait(ctx); err != nil {
-		return nil, err
-	}
-	var words []string
-	for {
-		r, err := s.Recv()
-		if errors.Is(err, io.EOF) {
-			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
-		}
-		if err != nil {
+// newClientConn returns a ClientConn over one connection, which is the only one that it gets.
+func newClientConn(t testing.TB, conn net.Conn, o ClientOptions) *ClientConn {
+	t.Helper()
+	o.Logger = slog.New(slog.DiscardHandler)
+	var once sync.Once
+	c, err := NewClientConn(t.Context(), func(context.Context) (net.Conn, error) {
+		err := syscall.ECONNREFUSED
+		once.Do(func() { err = 0 })
+		if err != 0 {
 			return nil, err
 		}
-		words = append(words, r.Word)
+		return conn, nil
+	}, o)
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func (e *example) Echo(ctx context.Context, s testv1.Test_EchoServer) error {
-	if err := e.wait(ctx); err != nil {
-		return err
-	}
-	for {
-		r, err := s.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := s.Send(&testv1.EchoResponse{Message: r.Message}); err != nil {
-			return err
-		}
-	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 // oneConn is a listener that accepts one connection.
@@ -116,13 +76,13 @@ func (l *oneConn) Close() error   { return nil }
 func (l *oneConn) Addr() net.Addr { return l.LocalAddr() }
 
 // serve runs a stock server on c until the connection ends.
-func serve(t testing.TB, c net.Conn, e *example) {
+func serve(t testing.TB, c net.Conn, service testservice.Service) {
 	t.Helper()
 	s, err := ttrpc.NewServer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	testv1.RegisterTestService(s, e)
+	testv1.RegisterTestService(s, service)
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	t.Cleanup(func() { _ = c.Close() })
@@ -195,12 +155,12 @@ func TestStockPeers(t *testing.T) {
 			t.Run(name+"/"+sides, func(t *testing.T) {
 				c, s := pair(t)
 				if sides == "client" || sides == "both" {
-					c = NewConn(c, Options{})
+					c = newClientConn(t, c, ClientOptions{})
 				}
 				if sides == "server" || sides == "both" {
 					s = NewGuard(GuardOptions{}).Wrap(s)
 				}
-				serve(t, s, &example{})
+				serve(t, s, testservice.Service{})
 				client := ttrpc.NewClient(c)
 				defer func() { _ = client.Close() }()
 				everyKind(t, testv1.NewTestClient(client))

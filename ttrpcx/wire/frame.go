@@ -11,6 +11,9 @@ const (
 
 	// MaxPayload is the longest payload in bytes that a frame may carry. ttrpc calls it messageLengthMax.
 	MaxPayload = 4 << 20
+
+	// ttrpcBuffer is the length in bytes of ttrpc's bufio.Reader and bufio.Writer. It never reads into less.
+	ttrpcBuffer = 4096
 )
 
 // Type says what a frame carries.
@@ -39,6 +42,11 @@ type Header struct {
 	StreamID uint32 // odd for a stream that the client opened
 	Type     Type
 	Flags    Flags
+}
+
+// closes reports whether a server that sends h sends no more on the stream.
+func (h Header) closes() bool {
+	return h.Type == TypeResponse || h.Type == TypeData && h.Flags&FlagRemoteClosed != 0
 }
 
 // ParseHeader reads the header at the start of b. It judges nothing: whether a type, flag or length is allowed depends

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,12 +15,12 @@ import (
 )
 
 const (
-	defaultMaxCalls     = 256
-	defaultMaxReceiving = 64 << 20
+	// DefaultMaxCalls is the number of calls that may be open on one connection if the options do not say.
+	DefaultMaxCalls = 256
 
-	// largeFrame is the length in bytes from which a payload needs a share of GuardOptions.MaxReceiving: ttrpc sets
-	// memory aside for all of it as soon as it has seen the header.
-	largeFrame = 32 << 10
+	// maxReceiving bounds the bytes of all large frames that are being received, over all connections of a Guard. A frame
+	// that finds no room is not read until there is some.
+	maxReceiving = 64 << 20
 
 	// maxReadAhead is how many bytes are read while one and the same write is stuck. Without a bound a peer that
 	// sends and never reads fills the queues of its streams, 64 messages each.
@@ -30,21 +29,16 @@ const (
 
 // GuardOptions configure a Guard. The zero value is usable.
 type GuardOptions struct {
-	// MaxCalls is the number of calls that may be open on one connection. Default 256.
+	// MaxCalls is the number of calls that may be open on one connection. Default: 256.
 	//
 	// At the limit the connection is not read until a call ends. If a call is open whose client still sends messages,
 	// that would deadlock it, so a further call is answered with ResourceExhausted instead; likewise if no call has
 	// ended for IOTimeout, which also finds out peers that have gone.
 	MaxCalls int
 
-	// MaxReceiving bounds the bytes of all frames of 32 KiB and more that are being received, over all connections.
-	// Who comes later is not read until there is room. Default 64 MiB; less than 4 MiB, one frame's maximum, counts
-	// as 4 MiB.
-	MaxReceiving int
-
 	// IOTimeout is how long a peer may take to send the rest of a frame or to take what is written to it before its
 	// connection is closed. It is kept to within a quarter of itself; time during which the Guard or ttrpc does not
-	// read does not count. Between frames a peer may be silent for ever. Default 30 s.
+	// read does not count. Between frames a peer may be silent for ever. Default: 30 s.
 	IOTimeout time.Duration
 
 	// Services describes services that are registered with the server but not in protoregistry.GlobalFiles, so that
@@ -56,10 +50,10 @@ type GuardOptions struct {
 // Guard protects a stock ttrpc.Server from its peers: it judges each frame before ttrpc sees it. All connections of a
 // server share one Guard. It needs no closing.
 //
-// A Guard holds at most MaxReceiving bytes for the large frames that arrive, and for each connection, beside what ttrpc
-// itself needs:
+// A Guard holds at most 64 MiB for the frames of 32 KiB and more that arrive, and for each connection, in addition to
+// what ttrpc itself needs:
 //   - idle: under 1.5 KB, no goroutine and no buffer;
-//   - output: 256 KiB queued by ttrpc and as much of refusals, once more while the former is being written;
+//   - output: 256 KiB that are queued, and as much again that is being written;
 //   - input: as many bytes as ttrpc reads at once, 4 KiB, for what was read and may not be passed on yet;
 //   - open calls: about 32 bytes each.
 //
@@ -72,33 +66,26 @@ type GuardOptions struct {
 type Guard struct {
 	options   GuardOptions
 	methods   *methods
-	receiving budget
+	receiving *budget
 }
 
 // NewGuard returns a Guard. It knows the services that are linked into the program by then.
 func NewGuard(o GuardOptions) *Guard {
 	if o.MaxCalls <= 0 {
-		o.MaxCalls = defaultMaxCalls
+		o.MaxCalls = DefaultMaxCalls
 	}
-	if o.MaxReceiving <= 0 {
-		o.MaxReceiving = defaultMaxReceiving
-	}
-	o.MaxReceiving = max(o.MaxReceiving, MaxPayload)
-	return &Guard{options: o, methods: newMethods(o.Services), receiving: budget{free: o.MaxReceiving}}
+	return &Guard{options: o, methods: newMethods(o.Services), receiving: newBudget(maxReceiving)}
 }
 
 // Wrap returns a GuardedConn over c, which it owns from then on.
 func (g *Guard) Wrap(c net.Conn) *GuardedConn {
-	conn := &GuardedConn{guard: g, request: requestParser{methods: g.methods}}
-	conn.init(c, g.options.IOTimeout, conn)
+	conn := &GuardedConn{
+		conn: c, guard: g, judge: judge{maxCalls: g.options.MaxCalls}, request: requestParser{methods: g.methods},
+	}
+	conn.ctx, conn.end = context.WithCancel(context.Background())
+	conn.out = writer{mu: &conn.mu, conn: c, lost: conn.writeLost, tick: conn.tick}
+	conn.out.init(g.options.IOTimeout)
 	return conn
-}
-
-// call is what the Guard knows of an open call.
-type call struct {
-	kind     kind
-	closed   bool // the client has said that it sends no more
-	answered bool // ttrpc has answered in the place of the handler, which still runs
 }
 
 // GuardedConn is a server's connection whose input is judged and whose output is gathered, for one ttrpc.Server.
@@ -112,50 +99,43 @@ type call struct {
 //
 // Data for a call that has ended is a race that no peer can avoid, and is dropped.
 type GuardedConn struct {
-	gather
+	noDeadline
+	conn  net.Conn
 	guard *Guard
+	ctx   context.Context // ends with the connection
+	end   func()          // ends ctx
 
-	// The following belong to the reader.
-	readMu   sync.Mutex
-	stash    []byte           // read and not judged yet
-	head     [HeaderSize]byte // backs stash for an unfinished header
-	ready    []byte           // judged and not handed out yet, for callers with small slices
-	readErr  error            // what is left is handed out first
-	lastRead int              // bytes that the last read brought
-	frame    Header           // the current frame
-	left     int              // bytes of its payload to come
-	skip     bool             // it is not handed on
-	request  requestParser    // reads it if it is a request
-	lastID   uint32           // of a request
-	finished uint64           // frames of which all was read
+	readMu sync.Mutex // held by Read; taken before mu
+	input  input      // guarded by readMu
 
-	// The following are guarded by mu.
-	calls    map[uint32]call
-	sending  int  // calls whose client still sends messages
-	draining bool // refuse new calls
-	overdue  bool // no call has ended for IOTimeout at the limit
-	drained  chan struct{}
-	reason   error  // why the peer was refused
-	share    int    // bytes of guard.receiving that the current frame holds
-	inFrame  bool   // the reader waits for the rest of a frame
-	frames   uint64 // finished, as of the last read
-	waiting  bool   // the reader waits for a call to end
-	waits    uint64 // times the reader has waited
-	ahead    int    // bytes read since the write numbered aheadOf began
-	aheadOf  uint64
-
-	received stall
-	freed    stall
+	mu      sync.Mutex
+	request requestParser // reads the current frame if it is a request
+	cut     cutter
+	out     writer
+	judge   judge
+	drained chan struct{}
+	reason  error // why the peer was refused
+	share   int   // bytes of guard.receiving that the current frame holds
+	inFrame bool  // the reader waits for the rest of a frame
+	unread  stall // of the current frame
+	atLimit bool  // the reader waits for a call to end
+	full    stall // of that
 }
 
 var _ net.Conn = (*GuardedConn)(nil)
+
+// LocalAddr returns the local address of the connection underneath.
+func (c *GuardedConn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// RemoteAddr returns the remote address of the connection underneath.
+func (c *GuardedConn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 
 // Calls returns the number of open calls: requests that were passed on to ttrpc and that their handlers have not
 // answered yet.
 func (c *GuardedConn) Calls() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.calls)
+	return len(c.judge.calls)
 }
 
 // Err returns why the peer was refused, or nil if it was not.
@@ -165,119 +145,114 @@ func (c *GuardedConn) Err() error {
 	return c.reason
 }
 
+// refuse notes why the peer is refused. mu is held.
+func (c *GuardedConn) refuse(reason error) {
+	if c.reason == nil {
+		c.reason = reason
+	}
+}
+
 // Drain answers each request that comes from now on with Unavailable, while open calls go on. The channel it returns is
 // closed when no call is open and all output has been handed to the connection underneath, or the connection has ended.
 // It stays closed, and the connection open: a peer may still be sending requests, and gets answers until Close.
 func (c *GuardedConn) Drain() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.draining = true
+	c.judge.draining = true
+	c.out.changed.Broadcast()
 	if c.drained == nil {
 		c.drained = make(chan struct{})
-		c.progressed()
+		go c.awaitDrained()
 	}
-	c.cond.Broadcast()
 	return c.drained
 }
 
-// progressed closes drained if it is time.
-func (c *GuardedConn) progressed() {
-	if c.drained == nil {
-		return
+func (c *GuardedConn) awaitDrained() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.out.ended() == nil && (len(c.judge.calls) > 0 || c.out.queue != nil || c.out.writing || c.cut.part != nil) {
+		c.out.changed.Wait()
 	}
-	select {
-	case <-c.drained:
-		return
-	default:
+	close(c.drained)
+}
+
+// Write writes b or queues a copy of it. An error that befalls queued bytes later ends the connection and is returned by
+// the next Write. Write waits while 256 KiB are queued.
+func (c *GuardedConn) Write(b []byte) (n int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n < len(b) {
+		if err := c.out.ended(); err != nil {
+			return n, err
+		}
+		f, used, err := c.cut.next(b[n:])
+		if err != nil {
+			return n, err
+		}
+		if f.size() > 0 {
+			if err := c.send(&f); err != nil {
+				return n, err
+			}
+		}
+		n += used
 	}
-	flushed := c.queue == nil && c.injected == nil && !c.writing && c.track.atBoundary()
-	if c.ended() != nil || len(c.calls) == 0 && flushed {
-		close(c.drained)
+	return n, nil
+}
+
+// send writes f and takes note of the call that it ends. mu is held.
+func (c *GuardedConn) send(f *frame) error {
+	others := len(c.judge.calls) - 1
+	if c.judge.answered(f) {
+		c.out.changed.Broadcast()
 	}
+	c.out.busy = others >= manyCalls
+	_, err := c.out.write(f)
+	f.part.free()
+	return err
 }
 
 // Close refuses further writes, gives the peer up to a second (or the IOTimeout, if shorter) to take what is queued,
 // and closes the connection underneath.
 func (c *GuardedConn) Close() error {
-	err := c.gather.Close()
+	c.mu.Lock()
+	c.end()
+	c.out.finish()
 	c.settle() // ttrpc need not read again
-	return err
+	c.mu.Unlock()
+	return c.conn.Close()
 }
 
-// wrote takes the calls that ttrpc closes off the list.
-func (c *GuardedConn) wrote(h Header, rest []byte) {
-	open, ok := c.calls[h.StreamID]
-	switch {
-	case !ok:
-		// ttrpc answers some calls twice.
-	case !h.closes():
-		c.others = len(c.calls) - 1
+// writeLost is told that nothing more can be written. mu is held.
+func (c *GuardedConn) writeLost() {
+	c.end()
+	c.out.drop()
+	go c.conn.Close() //nolint:errcheck // closing can block; why the connection has ended is known already
+}
+
+// tick counts the time of a peer that does not finish a frame or takes nothing, and of one that waits for a call to end.
+func (c *GuardedConn) tick() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out.armed = false
+	if c.out.ended() != nil {
 		return
-	case h.Type == TypeResponse && open.kind != unary && inPlaceOfHandler(h, rest):
-		if !open.answered {
-			c.stopSending(open)
-			open.answered = true
-			c.calls[h.StreamID] = open
-		}
-	default:
-		c.stopSending(open)
-		delete(c.calls, h.StreamID)
-		c.overdue = false
-		if c.waiting {
-			c.cond.Broadcast()
-		}
 	}
-	c.others = len(c.calls)
-}
-
-// stopSending notes that the client of an open call is not waited for any more.
-func (c *GuardedConn) stopSending(open call) {
-	if open.kind == clientStream && !open.closed && !open.answered {
-		c.sending--
+	if c.full.tick(c.atLimit) {
+		c.judge.overdue = true
+		c.out.changed.Broadcast()
 	}
-}
-
-// inPlaceOfHandler reports whether a response to a stream comes from ttrpc's receive loop while the handler still
-// runs. It answers so when it cannot deliver a message because the stream is full or its deadline has passed, and
-// forgets the stream. Counting the call as ended would let a peer run any number of handlers at once. A handler that
-// returns the very same error is mistaken for it, and counts as running until the connection ends.
-func inPlaceOfHandler(h Header, rest []byte) bool {
-	const longest = 512
-	var r ttrpc.Response
-	if h.Length > longest || len(rest) < int(h.Length) || proto.Unmarshal(rest[:h.Length], &r) != nil {
-		return false
+	err := c.out.check()
+	if c.unread.tick(c.inFrame) {
+		err = fmt.Errorf("read from peer: frame not finished for %v: %w", c.out.timeout, os.ErrDeadlineExceeded)
 	}
-	message := r.GetStatus().GetMessage()
-	switch codes.Code(r.GetStatus().GetCode()) {
-	case codes.InvalidArgument:
-		return message == "StreamID is no longer active" || strings.HasPrefix(message, "data handling error: ")
-	case codes.Unknown:
-		return message == context.DeadlineExceeded.Error()
-	}
-	return false
-}
-
-// check counts the time of a peer that does not finish a frame, and of one that waits for a call to end.
-func (c *GuardedConn) check() (watch bool, err error) {
-	if c.freed.tick(c.waiting, c.waits) {
-		c.overdue = true
-		c.cond.Broadcast()
-	}
-	if c.received.tick(c.inFrame, c.frames) {
-		err = fmt.Errorf("read from peer: frame not finished for %v: %w", c.timeout, os.ErrDeadlineExceeded)
-	}
-	watch = c.waiting || c.inFrame
-	if !watch && len(c.calls) == 0 {
-		c.calls = nil // a map keeps the room of its busiest time
-	}
-	return watch, err
-}
-
-func (c *GuardedConn) readsAnswers() bool { return false }
-
-func (c *GuardedConn) cutOff(reason error) {
-	if c.reason == nil {
-		c.reason = reason
+	switch {
+	case err != nil:
+		c.refuse(err)
+		c.out.fail(err)
+	case c.atLimit || c.inFrame || c.out.writing:
+		c.out.arm()
+	case len(c.judge.calls) == 0:
+		c.judge.calls = nil // a map keeps the room of its busiest time
 	}
 }
 

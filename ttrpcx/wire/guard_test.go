@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"example.com/ttrpc-starter/internal/testservice"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
@@ -55,11 +56,11 @@ const end = FlagRemoteClosed | FlagNoData
 
 // guarded returns a peer's end of a pipe to a stock server behind a Guard. In a synctest bubble a goroutine that such a
 // server leaves behind fails the test.
-func guarded(t *testing.T, g *Guard, e *example) (peer net.Conn, conn *GuardedConn) {
+func guarded(t *testing.T, g *Guard, service testservice.Service) (peer net.Conn, conn *GuardedConn) {
 	t.Helper()
 	peer, inner := net.Pipe()
 	conn = g.Wrap(inner)
-	serve(t, conn, e)
+	serve(t, conn, service)
 	t.Cleanup(func() { _ = peer.Close() })
 	return peer, conn
 }
@@ -142,8 +143,8 @@ func TestRefused(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := NewGuard(GuardOptions{})
-				peer, conn := guarded(t, g, &example{block: untilEnd})
-				other, otherConn := guarded(t, g, &example{})
+				peer, conn := guarded(t, g, blocking(untilEnd))
+				other, otherConn := guarded(t, g, testservice.Service{})
 
 				go func() { _, _ = peer.Write(test.sent) }() // may be cut off midway
 				if _, err := io.Copy(io.Discard, peer); err != nil {
@@ -190,7 +191,7 @@ func TestAllowed(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{})
+				peer, conn := guarded(t, NewGuard(GuardOptions{}), testservice.Service{})
 				mustWrite(t, peer, test.sent)
 				got := make(map[uint32]codes.Code)
 				for range test.want {
@@ -219,8 +220,8 @@ func TestBackpressure(t *testing.T) {
 	full, release := make(chan struct{}), make(chan struct{})
 	c, s := unixPair(t)
 	conn := NewGuard(GuardOptions{}).Wrap(s)
-	serve(t, conn, &example{block: func(context.Context) error {
-		if n := running.Add(1); n == defaultMaxCalls {
+	serve(t, conn, blocking(func(context.Context) error {
+		if n := running.Add(1); n == DefaultMaxCalls {
 			close(full)
 		} else if n > most.Load() {
 			most.Store(n) // after the limit was reached, which is what matters
@@ -228,8 +229,8 @@ func TestBackpressure(t *testing.T) {
 		<-release
 		running.Add(-1)
 		return nil
-	}})
-	client := ttrpc.NewClient(NewConn(c, Options{}))
+	}))
+	client := ttrpc.NewClient(newClientConn(t, c, ClientOptions{}))
 	defer func() { _ = client.Close() }()
 	api := testv1.NewTestClient(client)
 	var wg sync.WaitGroup
@@ -241,13 +242,13 @@ func TestBackpressure(t *testing.T) {
 		})
 	}
 	<-full
-	if n := conn.Calls(); n != defaultMaxCalls {
-		t.Errorf("%d calls are open, want %d", n, defaultMaxCalls)
+	if n := conn.Calls(); n != DefaultMaxCalls {
+		t.Errorf("%d calls are open, want %d", n, DefaultMaxCalls)
 	}
 	close(release)
 	wg.Wait()
-	if n := most.Load(); n > defaultMaxCalls {
-		t.Errorf("%d handlers ran at once, want at most %d", n, defaultMaxCalls)
+	if n := most.Load(); n > DefaultMaxCalls {
+		t.Errorf("%d handlers ran at once, want at most %d", n, DefaultMaxCalls)
 	}
 	if err := conn.Err(); err != nil {
 		t.Error(err)
@@ -258,10 +259,10 @@ func TestBackpressure(t *testing.T) {
 func TestLimitWithinOneRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		step := make(chan struct{})
-		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), &example{block: func(context.Context) error {
+		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), blocking(func(context.Context) error {
 			<-step
 			return nil
-		}})
+		}))
 		last := callFrame(5, "Unary", withPayload(100))
 		mustWrite(t, peer, frames(callFrame(1, "Unary"), callFrame(3, "Unary"), last))
 		for id := uint32(1); id <= 5; id += 2 {
@@ -279,7 +280,7 @@ func TestLimitWithinOneRead(t *testing.T) {
 
 func TestLimitDoesNotDeadlockClientStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), &example{})
+		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), testservice.Service{})
 		mustWrite(t, peer, frames(callFrame(1, "Join"), callFrame(3, "Unary", withPayload(50_000))))
 		if id, code := readResponse(t, peer); id != 3 || code != codes.ResourceExhausted {
 			t.Errorf("got %v for stream %d, want ResourceExhausted for 3", code, id)
@@ -301,7 +302,7 @@ func TestLimitDoesNotDeadlockClientStreams(t *testing.T) {
 // At the limit nobody reads, so nobody would see that the peer has gone.
 func TestLimitFindsPeersThatHaveGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), &example{block: untilEnd})
+		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), blocking(untilEnd))
 		mustWrite(t, peer, frames(callFrame(1, "Unary"), callFrame(3, "Unary"), callFrame(5, "Unary")))
 		start := time.Now()
 		for _, want := range []uint32{3, 5} {
@@ -309,7 +310,7 @@ func TestLimitFindsPeersThatHaveGone(t *testing.T) {
 				t.Errorf("got %v for stream %d, want ResourceExhausted for %d", code, id, want)
 			}
 		}
-		if waited := time.Since(start); waited < defaultIOTimeout || waited > defaultIOTimeout*5/4 {
+		if waited := time.Since(start); waited < DefaultIOTimeout || waited > DefaultIOTimeout*5/4 {
 			t.Errorf("answered after %v", waited)
 		}
 		if n := conn.Calls(); n != 1 {
@@ -342,10 +343,10 @@ func TestPeerThatNeverReads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{})
+				peer, conn := guarded(t, NewGuard(GuardOptions{}), testservice.Service{})
 				start := time.Now()
 				taken := flood(peer)
-				if took := time.Since(start); took < defaultIOTimeout || took > 2*defaultIOTimeout {
+				if took := time.Since(start); took < DefaultIOTimeout || took > 2*DefaultIOTimeout {
 					t.Errorf("cut off after %v", took)
 				}
 				if taken > 16<<20 { // what MaxCalls handlers may hold before the first answer gets stuck
@@ -363,7 +364,7 @@ func TestPeerThatNeverReads(t *testing.T) {
 // A flood of requests that are refused must be bounded like any other.
 func TestDrainingPeerThatNeverReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{})
+		peer, conn := guarded(t, NewGuard(GuardOptions{}), testservice.Service{})
 		<-conn.Drain()
 		for id := uint32(1); ; id += 2 {
 			if _, err := peer.Write(callFrame(id, "Unary")); err != nil {
@@ -390,20 +391,20 @@ func TestPeerThatNeverFinishes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := NewGuard(GuardOptions{MaxCalls: 1})
-				peer, conn := guarded(t, g, &example{})
+				peer, conn := guarded(t, g, testservice.Service{})
 				go func() { _, _ = io.Copy(io.Discard, peer) }()
 				start := time.Now()
 				mustWrite(t, peer, sent)
-				<-conn.quit
-				if took := time.Since(start); took < defaultIOTimeout || took > defaultIOTimeout*5/4 {
+				<-conn.ctx.Done()
+				if took := time.Since(start); took < DefaultIOTimeout || took > DefaultIOTimeout*5/4 {
 					t.Errorf("cut off after %v", took)
 				}
 				synctest.Wait()
 				if err := conn.Err(); err == nil || !strings.Contains(err.Error(), "not finished") {
 					t.Errorf("refused: %v", err)
 				}
-				if g.receiving.free != g.options.MaxReceiving {
-					t.Errorf("its share of %d bytes was not given back", g.options.MaxReceiving-g.receiving.free)
+				if free := g.receiving.free.Load(); free != maxReceiving {
+					t.Errorf("its share of %d bytes was not given back", maxReceiving-free)
 				}
 			})
 		})
@@ -412,7 +413,7 @@ func TestPeerThatNeverFinishes(t *testing.T) {
 
 func TestSlowAndIdlePeersAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{})
+		peer, conn := guarded(t, NewGuard(GuardOptions{}), testservice.Service{})
 		frame := callFrame(1, "Unary", withPayload(18))
 		for id := byte(1); id < 10; id += 2 {
 			time.Sleep(time.Hour)
@@ -425,11 +426,11 @@ func TestSlowAndIdlePeersAreKept(t *testing.T) {
 				t.Fatal(code)
 			}
 		}
-		time.Sleep(defaultIOTimeout)
+		time.Sleep(DefaultIOTimeout)
 		synctest.Wait()
 		conn.mu.Lock()
 		defer conn.mu.Unlock()
-		if conn.armed || conn.queue != nil || conn.calls != nil {
+		if conn.out.armed || conn.out.queue != nil || conn.judge.calls != nil || conn.input.part != nil {
 			t.Error("an idle connection keeps something")
 		}
 	})
@@ -437,20 +438,21 @@ func TestSlowAndIdlePeersAreKept(t *testing.T) {
 
 func TestReceivingIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewGuard(GuardOptions{MaxReceiving: 1}) // counts as 4 MiB
+		g := NewGuard(GuardOptions{})
+		g.receiving = newBudget(MaxPayload)
 		large := callFrame(1, "Unary", withPayload(3<<20))
-		stalled, stalledConn := guarded(t, g, &example{})
+		stalled, stalledConn := guarded(t, g, testservice.Service{})
 		mustWrite(t, stalled, large[:100])
 		synctest.Wait() // it has its share
-		waiting, waitingConn := guarded(t, g, &example{})
-		gone, goneConn := guarded(t, g, &example{})
+		waiting, waitingConn := guarded(t, g, testservice.Service{})
+		gone, goneConn := guarded(t, g, testservice.Service{})
 		start := time.Now()
 		go func() { _, _ = gone.Write(large) }()
 		synctest.Wait()
 		_ = goneConn.Close() // before it got its share
 		go func() { _, _ = waiting.Write(large) }()
 
-		small, _ := guarded(t, g, &example{})
+		small, _ := guarded(t, g, testservice.Service{})
 		mustWrite(t, small, callFrame(1, "Unary", withPayload(1000)))
 		if _, code := readResponse(t, small); code != codes.OK || time.Since(start) > 0 {
 			t.Errorf("a small call had to wait %v: %v", time.Since(start), code)
@@ -458,15 +460,15 @@ func TestReceivingIsBounded(t *testing.T) {
 		if _, code := readResponse(t, waiting); code != codes.OK {
 			t.Errorf("a large call: %v", code)
 		}
-		if waited := time.Since(start); waited < defaultIOTimeout || waited > defaultIOTimeout*5/4 {
+		if waited := time.Since(start); waited < DefaultIOTimeout || waited > DefaultIOTimeout*5/4 {
 			t.Errorf("the large call waited %v, want until the stalled one was cut off", waited)
 		}
 		if stalledConn.Err() == nil || waitingConn.Err() != nil {
 			t.Errorf("refused: stalled %v, waiting %v", stalledConn.Err(), waitingConn.Err())
 		}
 		synctest.Wait()
-		if g.receiving.free != MaxPayload || len(g.receiving.queue) > 0 {
-			t.Errorf("%d bytes are free and %d wait in the end", g.receiving.free, len(g.receiving.queue))
+		if free := g.receiving.free.Load(); free != MaxPayload || len(g.receiving.turn) > 0 {
+			t.Errorf("%d bytes are free in the end", free)
 		}
 	})
 }
@@ -474,10 +476,10 @@ func TestReceivingIsBounded(t *testing.T) {
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{block: func(context.Context) error {
+		peer, conn := guarded(t, NewGuard(GuardOptions{}), blocking(func(context.Context) error {
 			<-release
 			return nil
-		}})
+		}))
 		mustWrite(t, peer, frames(callFrame(1, "Unary"), callFrame(3, "Join")))
 		synctest.Wait()
 		drained := conn.Drain()
@@ -517,7 +519,7 @@ func TestDrain(t *testing.T) {
 
 func TestDrainWaitsForOutput(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{})
+		peer, conn := guarded(t, NewGuard(GuardOptions{}), testservice.Service{})
 		mustWrite(t, peer, callFrame(1, "Unary"))
 		synctest.Wait() // the handler has answered, and nobody reads
 		drained := conn.Drain()
@@ -540,33 +542,28 @@ func TestRefusalsKeepToFrameBoundaries(t *testing.T) {
 		conn := NewGuard(GuardOptions{}).Wrap(inner)
 		defer func() { _, _ = peer.Close(), conn.Close() }()
 		long := AppendFrame(nil, Header{StreamID: 1, Type: TypeResponse}, make([]byte, 10_000))
-		if _, err := conn.Write(long[:firstWrite]); err != nil {
+		if _, err := conn.Write(long[:ttrpcBuffer]); err != nil {
 			t.Fatal(err)
 		}
 		conn.Drain()
-		go func() { _, _ = conn.Read(make([]byte, minRead)) }()
+		go func() { _, _ = conn.Read(make([]byte, ttrpcBuffer)) }()
 		mustWrite(t, peer, callFrame(3, "Unary"))
 		synctest.Wait() // the refusal is ready
-		go func() { _, _ = conn.Write(long[firstWrite:]) }()
-		for _, want := range []uint32{1, 3} {
-			var b [HeaderSize]byte
-			if _, err := io.ReadFull(peer, b[:]); err != nil {
-				t.Fatal(err)
+		go func() { _, _ = conn.Write(long[ttrpcBuffer:]) }()
+		lengths := map[uint32]int{1: 10_000, 3: len(refusedDraining)}
+		for range 2 {
+			h, payload := readFrame(t, peer)
+			if h.Type != TypeResponse || len(payload) != lengths[h.StreamID] {
+				t.Fatalf("got %+v", h)
 			}
-			h, _ := ParseHeader(b[:])
-			if h.StreamID != want || h.Type != TypeResponse {
-				t.Fatalf("got %+v, want a response to stream %d", h, want)
-			}
-			if _, err := io.CopyN(io.Discard, peer, int64(h.Length)); err != nil {
-				t.Fatal(err)
-			}
+			delete(lengths, h.StreamID)
 		}
 	})
 }
 
 func TestDrainEndsAtTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), &example{block: untilEnd})
+		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), blocking(untilEnd))
 		mustWrite(t, peer, frames(callFrame(1, "Unary"), callFrame(3, "Unary")))
 		synctest.Wait()
 		conn.Drain()
@@ -586,10 +583,10 @@ func TestAnswerInPlaceOfHandler(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
-				peer, conn := guarded(t, NewGuard(GuardOptions{}), &example{block: func(context.Context) error {
+				peer, conn := guarded(t, NewGuard(GuardOptions{}), blocking(func(context.Context) error {
 					<-release
 					return errors.New("done")
-				}})
+				}))
 				answers := make(chan codes.Code, 100)
 				go func() {
 					for {

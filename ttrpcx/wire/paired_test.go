@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/ttrpc"
 
+	"example.com/ttrpc-starter/internal/testservice"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
@@ -34,9 +35,9 @@ func paired(b *testing.B, callers, size int) {
 	connect := func(wrap bool) testv1.TestClient {
 		c, s := unixPair(b)
 		if wrap {
-			c, s = NewConn(c, Options{}), NewGuard(GuardOptions{}).Wrap(s)
+			c, s = newClientConn(b, c, ClientOptions{}), NewGuard(GuardOptions{}).Wrap(s)
 		}
-		serve(b, s, &example{})
+		serve(b, s, testservice.Service{})
 		client := ttrpc.NewClient(c)
 		b.Cleanup(func() { _ = client.Close() })
 		return testv1.NewTestClient(client)

@@ -3,6 +3,8 @@ package wire
 import (
 	"errors"
 	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // errMalformed is returned for a payload that is not a ttrpc.Request.
@@ -15,51 +17,22 @@ const (
 	fieldMetadata = 5
 )
 
-// Wire types of protobuf.
-const (
-	wireVarint  = 0
-	wireFixed64 = 1
-	wireBytes   = 2
-	wireFixed32 = 5
-)
-
-// maxFieldNumber is protobuf's highest field number.
-const maxFieldNumber = 1<<29 - 1
-
-// requestState is the part of a field that comes next.
-type requestState uint8
-
-const (
-	atTag requestState = iota
-	atVarint
-	atLength
-	inValue // of a known length
-	inText  // the same, and the bytes are a string
-)
-
 // requestParser reads a ttrpc.Request as its bytes arrive and keeps nothing of it but the numbers of the two names. It
-// accepts what proto.Unmarshal accepts, save groups, which proto3 does not have and no ttrpc peer sends.
+// accepts all that proto.Unmarshal accepts, save groups, which proto3 does not have and no ttrpc peer sends. It does not
+// check that metadata is UTF-8: ttrpc does, and answers with an error.
 type requestParser struct {
 	methods *methods
-
-	state    requestState
-	nested   bool // inside a KeyValue
-	shift    uint8
-	field    uint32
-	varint   uint64
-	left     int // bytes of the current value to come
-	end      int // bytes of the current message to come: of the KeyValue if nested, else of the request
-	outer    int // bytes of the request that come after the KeyValue
-	text     textCheck
-	name     []byte // the start of a name that came in pieces
-	service  uint32
-	method   uint32
-	overlong bool // the name that came in pieces is longer than any that is known
+	left    int    // bytes of the fields that are still to come
+	inner   int    // bytes of the fields of a KeyValue that are still to come, which are also in left
+	skip    int    // bytes of the latest field that are still to come
+	part    []byte // the start of a field, as far as it came
+	service uint32
+	method  uint32
 }
 
 // reset prepares p for a request of n bytes.
 func (p *requestParser) reset(n int) {
-	*p = requestParser{methods: p.methods, end: n}
+	*p = requestParser{methods: p.methods, left: n, part: p.part[:0]}
 }
 
 // kind returns the kind of the method that was asked for.
@@ -70,186 +43,108 @@ func (p *requestParser) kind() kind {
 	return p.methods.streams[[2]uint32{p.service, p.method}]
 }
 
+// feed reads the next bytes. It must not be given more than reset announced.
+func (p *requestParser) feed(b []byte) error {
+	for {
+		n := min(p.skip, len(b))
+		p.skip -= n
+		if b = b[n:]; len(b) == 0 {
+			return nil
+		}
+		field := b
+		if len(p.part) > 0 {
+			field = append(p.part, b[:min(len(b), 2*maxVarint+p.methods.longest)]...)
+		}
+		n, ok := p.field(field)
+		switch {
+		case !ok:
+			return errMalformed
+		case n == 0:
+			p.part = append(p.part[:0], field...)
+			return nil
+		}
+		b = b[n-len(p.part):]
+		p.part = p.part[:0]
+	}
+}
+
 // finish reports whether the request was whole.
 func (p *requestParser) finish() error {
-	p.leave()
-	if p.state != atTag || p.shift > 0 || p.nested || p.end > 0 {
+	if p.left > 0 {
 		return errMalformed
 	}
 	return nil
 }
 
-// leave ends the KeyValue if all of it was read.
-func (p *requestParser) leave() {
-	if p.nested && p.end == 0 && p.state == atTag && p.shift == 0 {
-		p.nested, p.end = false, p.outer
-	}
-}
+// maxVarint is the length in bytes of the longest varint, of which a field has up to two before its value.
+const maxVarint = 10
 
-// feed reads the next bytes. It must not be given more than reset announced.
-func (p *requestParser) feed(b []byte) error {
-	for len(b) > 0 {
-		p.leave()
-		switch p.state {
-		case inValue, inText:
-			n := min(p.left, len(b))
-			if !p.value(b[:n]) {
-				return errMalformed
-			}
-			b = b[n:]
-		default:
-			if p.end == 0 {
-				return errMalformed // a varint runs over the end of its KeyValue
-			}
-			c := b[0]
-			b = b[1:]
-			p.end--
-			v := uint64(c)
-			if c >= 0x80 || p.shift > 0 {
-				if p.shift == 63 && c > 1 {
-					return errMalformed // more than 64 bits
-				}
-				p.varint |= uint64(c&0x7f) << p.shift
-				p.shift += 7
-				if c >= 0x80 {
-					continue
-				}
-				v = p.varint
-				p.varint, p.shift = 0, 0
-			}
-			if !p.number(v) {
-				return errMalformed
-			}
+// field reads the start of a field, up to its value or, of a name that may be known, to its end. It returns the length of
+// that, or 0 if b ends before.
+func (p *requestParser) field(b []byte) (n int, ok bool) {
+	num, typ, n := protowire.ConsumeTag(b)
+	var value uint64
+	if n > 0 && (typ == protowire.VarintType || typ == protowire.BytesType) {
+		var m int
+		if value, m = protowire.ConsumeVarint(b[n:]); m < 0 {
+			n = m
+		} else {
+			n += m
 		}
 	}
-	return nil
-}
-
-// number takes a whole varint: a tag, a length or a value.
-func (p *requestParser) number(v uint64) bool {
-	switch p.state {
-	case atVarint:
-		p.state = atTag
-		return true
-	case atLength:
-		if v > uint64(p.end) {
-			return false
+	if n < 0 {
+		return 0, n == truncated
+	}
+	skip := 0
+	switch typ {
+	case protowire.VarintType:
+	case protowire.Fixed32Type:
+		skip = 4
+	case protowire.Fixed64Type:
+		skip = 8
+	case protowire.BytesType:
+		if value > uint64(p.left) {
+			return 0, false
 		}
-		return p.enter(int(v))
+		skip = int(value)
+	default:
+		return 0, false
 	}
-
-	if v>>3 == 0 || v>>3 > maxFieldNumber {
-		return false
-	}
-	p.field = uint32(v >> 3)
-	switch v & 7 {
-	case wireVarint:
-		p.state = atVarint
-		return true
-	case wireBytes:
-		p.state = atLength
-		return true
-	case wireFixed64:
-		return p.fixed(8)
-	case wireFixed32:
-		return p.fixed(4)
-	}
-	return false
-}
-
-// fixed begins a value of n bytes that nobody looks at.
-func (p *requestParser) fixed(n int) bool {
-	p.state, p.left = inValue, n
-	return n <= p.end
-}
-
-// enter begins a length-delimited value of n bytes.
-func (p *requestParser) enter(n int) bool {
-	p.state, p.left = inValue, n
+	inner := 0
 	switch {
-	case p.field == fieldService, p.field == fieldMethod: // and a KeyValue's key and value, which have the same numbers
-		p.state = inText
-	case !p.nested && p.field == fieldMetadata:
-		p.state, p.nested = atTag, true
-		p.outer, p.end = p.end-n, n
-		return true
+	case p.inner > 0:
+		inner = p.inner - n - skip
+	case typ != protowire.BytesType:
+	case num == fieldMetadata:
+		inner, skip = skip, 0
+	case num == fieldService || num == fieldMethod:
+		var name []byte
+		if skip <= p.methods.longest {
+			if len(b) < n+skip {
+				return 0, true
+			}
+			name = b[n : n+skip]
+			n, skip = n+skip, 0
+		}
+		if !p.named(num, name) {
+			return 0, false
+		}
 	}
-	if n == 0 {
-		return p.value(nil)
-	}
-	return true
+	p.left -= n + skip
+	p.inner, p.skip = inner, skip
+	return n, p.left >= 0 && inner >= 0 && inner <= p.left
 }
 
-// value takes the next bytes of the current value.
-func (p *requestParser) value(b []byte) bool {
-	p.left -= len(b)
-	p.end -= len(b)
-	done := p.left == 0
-	if p.state == inText {
-		known := !p.nested && p.named(b, done)
-		if !known && !p.text.feed(b, done) {
-			return false
-		}
-	}
-	if done {
-		p.state = atTag
-	}
-	return true
-}
+// truncated is what protowire returns for bytes that end too early.
+var truncated = func() int { _, n := protowire.ConsumeVarint(nil); return n }()
 
-// named takes the next bytes of the service's or the method's name. The last one of each counts, as in protobuf. It
-// reports whether b is a whole name that is known, and so needs no further check.
-func (p *requestParser) named(b []byte, done bool) bool {
-	whole := done && len(p.name) == 0 && !p.overlong
-	if !whole {
-		if p.overlong = p.overlong || len(p.name)+len(b) > p.methods.longest; !p.overlong {
-			p.name = append(p.name, b...)
-		}
-		if !done {
-			return false
-		}
-		b = p.name
-		if p.overlong {
-			b = nil
-		}
-		p.name, p.overlong = p.name[:0], false
-	}
-	number := p.methods.names[string(b)]
-	if p.field == fieldService {
+// named takes one of the two names, nil for one that is longer than all known ones. As in protobuf, the last one counts.
+func (p *requestParser) named(num protowire.Number, name []byte) bool {
+	number := p.methods.names[string(name)]
+	if num == fieldService {
 		p.service = number
 	} else {
 		p.method = number
 	}
-	return whole && number > 0
-}
-
-// textCheck tells whether a string that comes in pieces is UTF-8.
-type textCheck struct {
-	tail [utf8.UTFMax]byte // the start of a character whose rest is to come
-	n    uint8
-}
-
-// feed takes the next piece and reports whether all is well so far, or altogether if it is the last piece.
-func (t *textCheck) feed(b []byte, last bool) bool {
-	for t.n > 0 && len(b) > 0 {
-		t.tail[t.n] = b[0]
-		t.n++
-		b = b[1:]
-		if utf8.FullRune(t.tail[:t.n]) {
-			if !utf8.Valid(t.tail[:t.n]) {
-				return false
-			}
-			t.n = 0
-		}
-	}
-	if !last {
-		for i := max(len(b)-utf8.UTFMax+1, 0); i < len(b); i++ {
-			if utf8.RuneStart(b[i]) && !utf8.FullRune(b[i:]) {
-				t.n = uint8(copy(t.tail[:], b[i:]))
-				b = b[:i]
-				break
-			}
-		}
-	}
-	return utf8.Valid(b) && (!last || t.n == 0)
+	return number > 0 || utf8.Valid(name)
 }

@@ -75,7 +75,7 @@ func (e Endpoint) Server() (*tls.Config, error) { return e.config("server") }
 // File returns the path of a certificate's file.
 func (e Endpoint) File(name string) string { return filepath.Join(e.Certs, name) }
 
-// config is as internal/transport has it, which would link ttrpc into every contender.
+// config is as ttrpcx has it, which would link ttrpc into every contender.
 func (e Endpoint) config(name string) (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(e.File(name+".pem"), e.File(name+"-key.pem"))
 	if err != nil {

@@ -23,9 +23,6 @@ type Build struct {
 	Certs string // directory with certificates
 }
 
-// starter is the one server that is not the benchmark's own.
-const starter = "server"
-
 // Path returns the path of a binary as it runs, which is without symbols. An absolute path is one already.
 func (b *Build) Path(name string) string { return in(b.Bin, name) }
 
@@ -42,8 +39,7 @@ func in(dir, name string) string {
 // Make builds the contenders of the benchmark's module in the directory module into dir, and makes certificates.
 func Make(ctx context.Context, module, dir string, contenders []Contender) (*Build, error) {
 	b := &Build{Bin: filepath.Join(dir, "bin"), Plain: filepath.Join(dir, "plain"), Certs: filepath.Join(dir, "certs")}
-	root := filepath.Dir(module)
-	var all, servers, starters []string // packages
+	var all, servers []string // packages
 	for _, c := range contenders {
 		for _, name := range []string{c.source(), c.Client} {
 			found, err := filepath.Glob(filepath.Join(module, "contender", "*", name))
@@ -51,9 +47,6 @@ func Make(ctx context.Context, module, dir string, contenders []Contender) (*Bui
 				return nil, err
 			}
 			all = append(all, found...)
-			if name == starter {
-				starters = []string{"./" + starter}
-			}
 			if c.Own && name == c.source() {
 				servers = append(servers, found...)
 			}
@@ -65,9 +58,8 @@ func Make(ctx context.Context, module, dir string, contenders []Contender) (*Bui
 		flags     []string
 	}{
 		{module, b.Bin, all, strip},
-		{root, b.Bin, starters, strip},
 		{module, b.Plain, servers, nil},
-		{root, b.Plain, append(starters, "./internal/dev/certs"), nil},
+		{filepath.Dir(module), b.Plain, []string{"./internal/dev/certs"}, nil},
 	} {
 		if len(c.packages) == 0 {
 			continue
@@ -138,11 +130,7 @@ func (b *Build) measure(ctx context.Context, module string, server string, f *re
 		return err
 	}
 	f.Modules = len(foreign(info))
-	dir, pkg := module, info.Path
-	if server == starter {
-		dir = filepath.Dir(module)
-	}
-	packages, err := goCommand(ctx, dir, "list", "-deps", pkg)
+	packages, err := goCommand(ctx, module, "list", "-deps", info.Path)
 	f.Packages = len(strings.Fields(packages))
 	return err
 }

@@ -77,7 +77,7 @@ func (r *runner) firstReply(ctx context.Context, c Contender, p *rested) (err er
 		return err
 	}
 	args := p.flags.Args()
-	if !c.Loads { // the starter's flags, not the benchmark's
+	if !c.Loads { // a server's own flags, not the runner's
 		args = []string{"-address", p.flags.Endpoint.Address}
 	}
 	begin := time.Now()

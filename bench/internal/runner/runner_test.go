@@ -48,7 +48,7 @@ func run(m *testing.M) (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	build = runner.Build{Bin: dir, Plain: dir, Certs: filepath.Join(dir, "certs-made")}
-	if err := proctest.Build(dir, "../../..", "./server", "./internal/dev/certs"); err != nil {
+	if err := proctest.Build(dir, "../../..", "./internal/dev/certs"); err != nil {
 		return 0, err
 	}
 	if err := proctest.Build(dir, "../..", "./contender/..."); err != nil {

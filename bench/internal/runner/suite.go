@@ -11,7 +11,7 @@ type Contender struct {
 	result.Contender
 	Server, Client string // binaries
 	Own            bool   // the server is not also another one's, so its footprint is measured
-	Loads          bool   // it serves the benchmark's service, and not the starter's
+	Loads          bool   // it takes the runner's commands, so that loads can be measured
 	Limits         []int  // of calls on one connection with which calls in flight are measured; 0 is its default
 }
 
@@ -38,8 +38,7 @@ func Contenders() []Contender {
 	ttrpc := contender("ttrpc", "stock ttrpc",
 		"protoc-gen-go-ttrpc's code on ttrpc as it is, both ends on plain connections.")
 	ours := contender("ours", "ours",
-		"The same code behind internal/transport and internal/wire on both ends, "+
-			"limits and guard at their defaults, no interceptors.")
+		"The same code behind ttrpcx on both ends, limits and guard at their defaults, no interceptors.")
 	ours.Limits = []int{0, unlimited}
 	control := ours
 	control.Name, control.Title, control.About = "control", "ours again", "Ours once more: how it differs from ours is noise."
@@ -59,11 +58,11 @@ func Contenders() []Contender {
 		"Length-prefixed messages echoed on a connection for each caller, no calls at all: the physical limit.")
 
 	server := contender("server", "this starter's server",
-		"The starter's own server as `make build` makes it: mutual TLS, peer checks, limits, logs, interceptors, drain.")
-	server.Server, server.Client, server.Loads = starter, "starter-client", false
+		"A server as the starter's own: mutual TLS, peer checks, limits, logs, interceptors, drain.")
+	server.Server, server.Client, server.Loads = "starter-server", "starter-client", false
 	grpcServer := contender("grpc-server", "grpc-go server, same features",
-		"The starter's server written with grpc-go: the same methods, flags, logs, peer checks, mutual TLS, limits and drain.")
-	grpcServer.Server, grpcServer.Client, grpcServer.Loads = "starter-grpc-server", "starter-grpc-client", false
+		"The same server written with grpc-go: the same flags, logs, peer checks, mutual TLS, limits and drain.")
+	grpcServer.Server, grpcServer.Client, grpcServer.Loads = "starter-grpc-server", "grpc-client", false
 	return []Contender{
 		ttrpc, floor(ttrpc), ours, floor(ours), control, grpc, floor(grpc), connect, connectGRPC, drpc, netrpc, raw,
 		server, grpcServer,

@@ -1,25 +1,23 @@
-// Stock is a server for tests: the Example service on ttrpc as it comes, without interceptors or limits. The tests build
-// it with old versions of ttrpc, too.
+// Stock is a server for tests: the test service on ttrpc as it comes, without interceptors or limits. The tests also
+// build it with an old version of ttrpc.
 //
-// Usage: stock [-reflection] PATH, the path being a unix socket's. It prints "serving" on standard error when it listens, "blocks" when
-// a call does, and "cancelled" when that call's context has ended.
+// Usage: stock [-reflection] PATH, where PATH is that of a unix socket. It prints on standard error: "serving" when it
+// listens, the metadata of calls that have some, "blocks" when a call does, and "cancelled" when that call's context
+// has ended.
 //
-// What each method does besides what the .proto file says depends on the first word of the first message:
+// Besides what the .proto file says, the first word of a message's text can be a command, with its argument after it:
 //
 //	context    answers with the call's metadata and whether it has a deadline
 //	fail       fails with FailedPrecondition and a detail
 //	block      waits for the end of the call's context
-//	large N    answers with N bytes
-//	count N    answers with the numbers below N (Split)
-//	early      answers before the client has closed its side (Join), or ends the stream (Echo)
+//	large N    answers with N bytes (not Split, which takes each word by itself)
+//	early      answers before the client has closed its side (Join), or ends the stream (Split, Echo)
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log"
 	"net"
 	"strconv"
@@ -30,6 +28,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"example.com/ttrpc-starter/internal/testservice"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
@@ -44,7 +43,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	testv1.RegisterTestService(server, example{})
+	testv1.RegisterTestService(server, testservice.Service{Begin: begin, Text: answer})
 	if *reflect {
 		registerReflection(server)
 	}
@@ -56,10 +55,12 @@ func main() {
 	log.Fatal(server.Serve(context.Background(), l))
 }
 
-// example has the methods that the project starts with; any that are added are nil, and not called by tests.
-type example struct{ testv1.TestService }
-
-var errEarly = errors.New("early")
+func begin(ctx context.Context, _ string) error {
+	if md, ok := ttrpc.GetMetadata(ctx); ok {
+		log.Print(md)
+	}
+	return nil
+}
 
 // answer returns what the text asks for.
 func answer(ctx context.Context, text string) (string, error) {
@@ -84,74 +85,7 @@ func answer(ctx context.Context, text string) (string, error) {
 		n, err := strconv.Atoi(arg)
 		return strings.Repeat("x", n), err
 	case "early":
-		return "early", errEarly
+		return "early", testservice.ErrEnd
 	}
 	return text, nil
-}
-
-func (example) Unary(ctx context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
-	foo, err := answer(ctx, req.GetFoo())
-	if err != nil {
-		return nil, err
-	}
-	return &testv1.UnaryResponse{Foo: foo, Bar: req.GetBar()}, nil
-}
-
-func (example) Split(ctx context.Context, req *testv1.SplitRequest, stream testv1.Test_SplitServer) error {
-	if n, ok := strings.CutPrefix(req.GetText(), "count "); ok {
-		end, err := strconv.Atoi(n)
-		for i := 0; i < end && err == nil; i++ {
-			err = stream.Send(&testv1.SplitResponse{Word: strconv.Itoa(i)})
-		}
-		return err
-	}
-	for _, word := range strings.Split(req.GetText(), ", ") {
-		word, err := answer(ctx, word)
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(&testv1.SplitResponse{Word: word}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (example) Join(ctx context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
-	var words []string
-	for {
-		req, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
-		} else if err != nil {
-			return nil, err
-		}
-		word, err := answer(ctx, req.GetWord())
-		if errors.Is(err, errEarly) {
-			return &testv1.JoinResponse{Text: word}, nil
-		} else if err != nil {
-			return nil, err
-		}
-		words = append(words, word)
-	}
-}
-
-func (example) Echo(ctx context.Context, stream testv1.Test_EchoServer) error {
-	for {
-		req, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		message, err := answer(ctx, req.GetMessage())
-		if errors.Is(err, errEarly) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if err := stream.Send(&testv1.EchoResponse{Message: message}); err != nil {
-			return err
-		}
-	}
 }

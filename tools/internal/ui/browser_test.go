@@ -107,7 +107,7 @@ func TestBrowser(t *testing.T) {
 	if heading := read(ctx, t, chromedp.Text(chromedp.CSS("header"))); !strings.Contains(heading, address) {
 		t.Errorf("heading %q", heading)
 	}
-	for list, want := range map[string]string{"service": "[test.v1.Test]", "method": "[Echo Join Unary Split]"} {
+	for list, want := range map[string]string{"service": "[test.v1.Test]", "method": "[Echo Join Split Unary]"} {
 		names := read(ctx, t, chromedp.Evaluate[[]string](`$("#grpc-`+list+` option").get().map((o) => o.text)`))
 		if got := fmt.Sprint(names); got != want {
 			t.Errorf("%ss %s, want %s", list, got, want)
@@ -116,7 +116,7 @@ func TestBrowser(t *testing.T) {
 
 	for _, test := range []struct{ method, request, want string }{
 		{"Unary", `{"foo": "Foo", "bar": "it's <b>"}`, `{"bar":"it's \u003cb\u003e","foo":"Foo"}`},
-		{"Split", `{"text": "light, as"}`, `{"word":"light"} {"word":"as"}`},
+		{"Split", `{"text": "light as"}`, `{"word":"light"} {"word":"as"}`},
 		{"Join", `[{"word": "two"}, {"word": "words"}]`, `{"text":"two words"}`},
 		{"Echo", `[{"message": "a"}, {"message": "b"}]`, `{"message":"a"} {"message":"b"}`},
 		{"Unary", `{"foo": "fail"}`, ``},
@@ -170,12 +170,12 @@ func compact(t *testing.T, text string) string {
 // TestForm fills in the form, with a schema from .proto files, and takes the picture for the manual.
 func TestForm(t *testing.T) {
 	dir := directory(t)
-	if err := os.CopyFS(filepath.Join(dir, "proto"), os.DirFS("../../../proto")); err != nil {
+	if err := os.CopyFS(filepath.Join(dir, "proto"), os.DirFS(protos)); err != nil {
 		t.Fatal(err)
 	}
 	ctx := browser(t)
-	server := proctest.Start(t, program(dir, "server", "-address", address))
-	server.WaitFor("server start")
+	server := proctest.Start(t, program(dir, "stock", "app.sock"))
+	server.WaitFor("serving")
 	url, _, _ := ttcurl(t, dir, "-import-path", "proto", "-proto", "test/v1/test.proto", "-H", "name: koye")
 	const (
 		field  = "#grpc-request-form tr.message_field "

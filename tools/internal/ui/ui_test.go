@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -34,10 +33,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		err = errors.Join(
-			proctest.Build(dir, "../..", "./ttcurl", "./internal/stock"),
-			proctest.Build(dir, "../../..", "./server"),
-		)
+		err = proctest.Build(dir, "../..", "./ttcurl", "./internal/stock")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -46,6 +42,9 @@ func TestMain(m *testing.M) {
 	programs = dir
 	code = m.Run()
 }
+
+// protos is the directory with the schema of the servers.
+const protos = "../../../internal/testservice/proto"
 
 // program returns a command that runs in the directory, with the tests' programs in PATH.
 func program(dir, name string, args ...string) *exec.Cmd {
@@ -90,13 +89,23 @@ func ttcurl(t *testing.T, dir string, args ...string) (url string, cmd *exec.Cmd
 	return strings.TrimSuffix(url, "\n"), cmd, r
 }
 
+// localSchema returns the flags with which ttcurl asks no server for its schema.
+func localSchema(t *testing.T) []string {
+	t.Helper()
+	dir, err := filepath.Abs(protos)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{"-import-path", dir, "-proto", "test/v1/test.proto"}
+}
+
 // start starts a server and returns it, with the Options for it.
 func start(t *testing.T) (*proctest.Process, ui.Options) {
 	t.Helper()
 	path := strings.TrimPrefix(proctest.Socket(t), "unix://")
 	server := proctest.Start(t, exec.Command(proctest.Exe(programs, "stock"), path))
 	server.WaitFor("serving")
-	source, err := grpcurl.DescriptorSourceFromProtoFiles([]string{"../../../proto"}, "test/v1/test.proto")
+	source, err := grpcurl.DescriptorSourceFromProtoFiles([]string{protos}, "test/v1/test.proto")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +336,7 @@ func TestMaxMessages(t *testing.T) {
 			_, o := start(t)
 			o.MaxMessages = max
 			v := visit(t, serve(t, o).url)
-			resp, body := v.do(v.invoke(t.Context(), "Split", "text", fmt.Sprint("count ", ui.DefaultMaxMessages+1)))
+			resp, body := v.do(v.invoke(t.Context(), "Split", "text", strings.Repeat("x ", ui.DefaultMaxMessages+1)))
 			var got struct {
 				Responses []json.RawMessage
 				Error     struct{ Name string }
@@ -359,7 +368,7 @@ func TestInterrupt(t *testing.T) {
 		t.Skip("one process cannot interrupt another here")
 	}
 	dir := directory(t)
-	url, cmd, rest := ttcurl(t, dir, "-linked") // asks no server before the first call
+	url, cmd, rest := ttcurl(t, dir, localSchema(t)...) // asks no server before the first call
 	visit(t, url)
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -376,7 +385,7 @@ func TestInterrupt(t *testing.T) {
 func TestWrongKind(t *testing.T) {
 	dir := directory(t)
 	proctest.Start(t, program(dir, "stock", "-reflection", "app.sock")).WaitFor("serving")
-	proto, err := os.ReadFile("../../../proto/test/v1/test.proto")
+	proto, err := os.ReadFile(filepath.Join(protos, "test/v1/test.proto"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,7 +405,7 @@ func TestWrongKind(t *testing.T) {
 
 // Why a call cannot be made stands on the page, whatever the kind.
 func TestNoServer(t *testing.T) {
-	url, _, _ := ttcurl(t, directory(t), "-linked")
+	url, _, _ := ttcurl(t, directory(t), localSchema(t)...)
 	v := visit(t, url)
 	for method, field := range map[string]string{"Unary": "foo", "Split": "text", "Join": "word", "Echo": "message"} {
 		if _, body := v.do(v.invoke(t.Context(), method, field, "x")); !strings.Contains(body, "no such file") {

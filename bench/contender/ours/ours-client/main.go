@@ -1,4 +1,4 @@
-// Ours-client is a ttrpc client over the starter's ttrpcx.Dial.
+// Ours-client is a ttrpc client over ttrpcx.Dial.
 package main
 
 import (

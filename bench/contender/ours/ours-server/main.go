@@ -1,5 +1,5 @@
-// Ours-server is a ttrpc server behind the starter's internal/transport, as the starter's own server is, and without
-// its interceptors, as the other contenders have none.
+// Ours-server is a ttrpc server behind ttrpcx.Listen and ttrpcx.Serve, without interceptors, as the other contenders have
+// none.
 package main
 
 import (

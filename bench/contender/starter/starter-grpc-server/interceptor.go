@@ -66,7 +66,7 @@ func (i *interceptor) call(
 	if err != nil {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
-	i.log.LogAttrs(ctx, level, "server interceptor", attrs...)
+	i.log.LogAttrs(ctx, level, "call served", attrs...)
 	return err
 }
 

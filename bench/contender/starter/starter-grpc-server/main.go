@@ -1,6 +1,7 @@
-// Starter-grpc-server is what the starter's server would be with grpc-go: the same methods, flags, logs, checks of who
-// connects, mutual TLS, limits, reflection, heap floor and drain, by the means that grpc-go has. What it lacks (limits per
-// user, the judgement of frames, certificates that are read again) makes it smaller, not larger.
+// Starter-grpc-server is what starter-server would be with grpc-go: the same methods, flags, logs, checks of who connects,
+// mutual TLS, limits, reflection, heap floor and drain, by the means that grpc-go has. What it lacks (limits per user, the
+// judgement of frames, certificates that are read again) makes it smaller, not larger. It has flags and logs of its own,
+// because those of package cli link ttrpc.
 package main
 
 import (
@@ -10,11 +11,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -25,12 +27,19 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
-	examplev1 "example.com/ttrpc-starter/bench/gen/grpc/example/v1"
-	"example.com/ttrpc-starter/internal/cli"
+	"example.com/ttrpc-starter/bench/contender/grpc/service"
+	benchserver "example.com/ttrpc-starter/bench/internal/server"
 	"example.com/ttrpc-starter/ttrpcx/heapfloor"
 )
 
-func main() { cli.Main("starter-grpc-server", run) }
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "starter-grpc-server:", err)
+		os.Exit(1)
+	}
+}
 
 type options struct {
 	address            string
@@ -41,8 +50,9 @@ type options struct {
 	ioTimeout          time.Duration
 	shutdownTimeout    time.Duration
 	callTimeout        time.Duration
-	reflection         cli.OptionalBool
+	reflection         *bool // nil: for unix sockets only
 	floor              heapfloor.Size
+	logFormat          string
 }
 
 func (o *options) register(flags *flag.FlagSet) {
@@ -58,26 +68,34 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.DurationVar(&o.ioTimeout, "io-timeout", 30*time.Second, "`duration` that a peer may be silent when asked")
 	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 10*time.Second,
 		"`duration` that open calls may go on after SIGTERM")
-	flags.Var(&o.reflection, "reflection",
-		"tell callers the services and messages there are (default true for unix sockets, false for TCP)")
+	flags.BoolFunc("reflection",
+		"tell callers the services and messages there are (default true for unix sockets, false for TCP)",
+		func(s string) error {
+			on, err := strconv.ParseBool(s)
+			o.reflection = &on
+			return err
+		})
 	flags.Var(&o.floor, "heap-floor", "`size` up to which the heap may grow before it is collected; 0 is Go's default")
 	flags.DurationVar(&o.callTimeout, "call-timeout", 0,
 		"`duration` that a call without a deadline may take; 0 is no limit")
+	flags.StringVar(&o.logFormat, "log-format", "text", "`format` of the log on standard error: text, json")
 }
 
-func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
-	flags := cli.NewFlagSet("starter-grpc-server", "Serves the Example service over gRPC until SIGINT or SIGTERM.")
-	var o options
-	o.register(flags)
-	var format cli.LogFormat
-	format.Register(flags)
-	if err := cli.Parse(flags, args, stdout, stderr); err != nil {
-		return err
+func (o *options) logger() *slog.Logger {
+	if o.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	}
-	log := format.Logger(stderr)
+	return slog.New(slog.NewTextHandler(os.Stderr, nil))
+}
+
+func run(ctx context.Context) error {
+	var o options
+	o.register(flag.CommandLine)
+	flag.Parse()
+	log := o.logger()
 	network, address, ok := strings.Cut(o.address, "://")
 	if !ok || network != "unix" && network != "tcp" {
-		return cli.Usagef("address %q: want unix://PATH or tcp://HOST:PORT", o.address)
+		return fmt.Errorf("address %q: want unix://PATH or tcp://HOST:PORT", o.address)
 	}
 	if restore, err := heapfloor.Set(o.floor); err != nil {
 		log.Warn("no heap floor", "error", err)
@@ -101,8 +119,8 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		grpc.UnaryInterceptor(i.unary),
 		grpc.StreamInterceptor(i.stream),
 	)
-	examplev1.RegisterExampleServer(server, &example{log: log})
-	if o.reflection.Or(network == "unix") {
+	service.Register(server, new(benchserver.Handler))
+	if o.reflection != nil && *o.reflection || o.reflection == nil && network == "unix" {
 		reflection.Register(server)
 	}
 	stopped := make(chan struct{})
@@ -168,56 +186,4 @@ func (o *options) credentials(network string) (credentials.TransportCredentials,
 		ClientCAs:    pool,
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 	}), nil
-}
-
-// example is as the starter's is.
-type example struct {
-	examplev1.UnimplementedExampleServer
-	log *slog.Logger
-}
-
-func (e *example) Method1(ctx context.Context, req *examplev1.Method1Request) (*examplev1.Method1Response, error) {
-	e.log.InfoContext(ctx, "method1 call")
-	return &examplev1.Method1Response{Foo: req.GetFoo(), Bar: req.GetBar()}, nil
-}
-
-func (e *example) Split(req *examplev1.SplitRequest, stream examplev1.Example_SplitServer) error {
-	e.log.InfoContext(stream.Context(), "split call")
-	for word := range strings.FieldsSeq(req.GetText()) {
-		if err := stream.Send(&examplev1.SplitResponse{Word: word}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (e *example) Join(stream examplev1.Example_JoinServer) error {
-	e.log.InfoContext(stream.Context(), "join call")
-	var words []string
-	for {
-		req, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return stream.SendAndClose(&examplev1.JoinResponse{Text: strings.Join(words, " ")})
-		}
-		if err != nil {
-			return err
-		}
-		words = append(words, req.GetWord())
-	}
-}
-
-func (e *example) Echo(stream examplev1.Example_EchoServer) error {
-	e.log.InfoContext(stream.Context(), "echo call")
-	for {
-		req, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(&examplev1.EchoResponse{Message: req.GetMessage()}); err != nil {
-			return err
-		}
-	}
 }

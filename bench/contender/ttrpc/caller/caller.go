@@ -1,8 +1,9 @@
-// Package caller is how both ttrpc clients call, the stock one and ours.
+// Package caller is how all ttrpc clients call, the stock one and ours.
 package caller
 
 import (
 	"context"
+	"io"
 	"net"
 
 	"github.com/containerd/ttrpc"
@@ -14,12 +15,15 @@ import (
 // New returns a client that calls over conn.
 func New(conn net.Conn) client.Conn {
 	c := ttrpc.NewClient(conn)
-	return &caller{c, benchv1.NewBenchClient(c)}
+	return Of(benchv1.NewBenchClient(c), c)
 }
 
+// Of returns a client that calls bench, and closes c in the end.
+func Of(bench benchv1.BenchClient, c io.Closer) client.Conn { return &caller{c, bench} }
+
 type caller struct {
-	client *ttrpc.Client
-	bench  benchv1.BenchClient
+	io.Closer
+	bench benchv1.BenchClient
 }
 
 func (c *caller) Echo(ctx context.Context, id uint64, payload []byte) (uint64, []byte, error) {
@@ -36,8 +40,6 @@ func (c *caller) Hold(ctx context.Context) error {
 	_, err := c.bench.Hold(ctx, &benchv1.HoldRequest{})
 	return err
 }
-
-func (c *caller) Close() error { return c.client.Close() }
 
 type stream struct{ benchv1.Bench_StreamClient }
 

@@ -1,4 +1,4 @@
-// Package service is what both ttrpc servers serve, the stock one and ours.
+// Package service is what all ttrpc servers serve, the stock one and ours.
 package service
 
 import (
@@ -16,9 +16,12 @@ func New(h *server.Handler) (*ttrpc.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	benchv1.RegisterBenchService(s, &bench{h})
+	benchv1.RegisterBenchService(s, Of(h))
 	return s, nil
 }
+
+// Of returns the service that h serves.
+func Of(h *server.Handler) benchv1.BenchService { return &bench{h} }
 
 type bench struct{ h *server.Handler }
 

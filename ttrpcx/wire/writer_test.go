@@ -15,75 +15,10 @@ import (
 	"time"
 
 	"github.com/containerd/ttrpc"
-	"golang.org/x/net/nettest"
 
+	"example.com/ttrpc-starter/internal/testservice"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
-
-func TestNettest(t *testing.T) {
-	for name, wrap := range map[string]func(net.Conn) net.Conn{
-		"bytes":  func(c net.Conn) net.Conn { return NewConn(c, Options{}) },
-		"frames": func(c net.Conn) net.Conn { return &framed{Conn: NewConn(c, Options{})} },
-	} {
-		t.Run(name, func(t *testing.T) {
-			nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
-				a, b := unixPair(t)
-				a, b = wrap(a), wrap(b)
-				return a, b, func() { _, _ = a.Close(), b.Close() }, nil
-			})
-		})
-	}
-}
-
-// framed carries bytes in data frames, with one frame's header for each Write.
-type framed struct {
-	*Conn
-	writeMu sync.Mutex
-	rest    []byte // of a frame that a deadline has cut off
-
-	readMu sync.Mutex
-	head   []byte
-	left   int
-}
-
-func (f *framed) Write(b []byte) (int, error) {
-	f.writeMu.Lock()
-	defer f.writeMu.Unlock()
-	if len(f.rest) > 0 {
-		n, err := f.Conn.Write(f.rest)
-		if f.rest = f.rest[n:]; err != nil {
-			return 0, err
-		}
-	}
-	frame := AppendFrame(nil, Header{StreamID: 1, Type: TypeData}, b)
-	n, err := f.Conn.Write(frame)
-	if n > 0 {
-		f.rest = frame[n:]
-	}
-	if n == 0 || err == nil {
-		return n - min(n, HeaderSize), err
-	}
-	return len(b), nil // the rest goes out before the next frame
-}
-
-func (f *framed) Read(p []byte) (int, error) {
-	f.readMu.Lock()
-	defer f.readMu.Unlock()
-	for f.left == 0 {
-		var b [HeaderSize]byte
-		n, err := f.Conn.Read(b[:HeaderSize-len(f.head)])
-		f.head = append(f.head, b[:n]...)
-		if h, ok := ParseHeader(f.head); ok {
-			f.head, f.left = nil, int(h.Length)
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-	n, err := f.Conn.Read(p[:min(len(p), f.left)])
-	f.left -= n
-	return n, err
-}
 
 // recorder is a connection whose writes are seen one by one, and go on only when asked to.
 type recorder struct {
@@ -144,6 +79,9 @@ func (r *recorder) Close() error {
 	return nil
 }
 
+func (r *recorder) LocalAddr() net.Addr  { return new(net.UnixAddr) }
+func (r *recorder) RemoteAddr() net.Addr { return new(net.UnixAddr) }
+
 func (r *recorder) SetWriteDeadline(time.Time) error { return nil }
 
 // request returns a request's frame with a payload of n bytes.
@@ -153,7 +91,7 @@ func request(id uint32, n int) []byte {
 
 func TestGather(t *testing.T) {
 	in := newRecorder()
-	c := NewConn(in, Options{})
+	c := newClientConn(t, in, ClientOptions{})
 	write := func(b []byte) {
 		t.Helper()
 		if n, err := c.Write(b); n != len(b) || err != nil {
@@ -193,13 +131,13 @@ func TestGather(t *testing.T) {
 
 	// The first piece of a long frame waits for the rest.
 	long := request(7, 100<<10)
-	write(long[:firstWrite])
-	go write(long[firstWrite:])
-	if got := <-in.writes; !bytes.Equal(got, long[:firstWrite]) {
+	write(long[:ttrpcBuffer])
+	go write(long[ttrpcBuffer:])
+	if got := <-in.writes; !bytes.Equal(got, long[:ttrpcBuffer]) {
 		t.Fatalf("got a write of %d bytes, want the long frame's first piece", len(got))
 	}
 	in.proceed <- nil
-	expect(long[firstWrite:])
+	expect(long[ttrpcBuffer:])
 
 	// Close sends what is queued.
 	write(request(9, 1))
@@ -217,17 +155,19 @@ func TestGather(t *testing.T) {
 	}
 }
 
+// While the server takes nothing, a bounded number of bytes is queued. What was not taken when the connection broke was
+// not sent, and what was taken may have run, but for what the server has answered before it went away.
 func TestQueueIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := newRecorder()
-		c := NewConn(in, Options{})
-		frames := 0
-		done := make(chan error, 1)
+		c := newClientConn(t, in, ClientOptions{})
+		frames, stop := 0, false
+		done := make(chan struct{})
 		go func() {
-			for id := uint32(1); ; id += 2 {
+			defer close(done)
+			for id := uint32(1); !stop; id += 2 {
 				if _, err := c.Write(request(id, 1000)); err != nil {
-					done <- err
-					return
+					t.Error(err)
 				}
 				frames++
 			}
@@ -247,24 +187,24 @@ func TestQueueIsBounded(t *testing.T) {
 		if held := (frames - sent) * one; held <= maxQueued-one || held > 2*maxQueued {
 			t.Errorf("%d bytes are queued or under way, want 256 KiB or up to as much again", held)
 		}
-		lost := errors.New("lost")
-		in.proceed <- lost
-		if err := <-done; !errors.Is(err, lost) {
-			t.Errorf("a waiting Write: got %v, want what befell the queue", err)
-		}
-		if _, err := c.Write(request(1, 1)); !errors.Is(err, lost) {
-			t.Errorf("Write later: got %v", err)
-		}
-		// What the peer answered before it went away is read, and the end does not take long.
-		answer := AppendFrame(nil, Header{StreamID: 1, Type: TypeResponse}, nil)
-		in.answers <- answer
-		p := make([]byte, 100)
-		if n, err := c.Read(p); err != nil || !bytes.Equal(p[:n], answer) {
-			t.Errorf("Read after the loss: got %x, %v, want the answer", p[:n], err)
+		stop = true
+		in.proceed <- errors.New("lost")
+		<-done
+		in.answers <- AppendFrame(nil, Header{StreamID: 1, Type: TypeResponse}, []byte("answer"))
+		if h, payload := readFrame(t, c); h.StreamID != 1 || string(payload) != "answer" {
+			t.Errorf("got %+v, %q, want the server's answer", h, payload)
 		}
 		start := time.Now()
-		if _, err := c.Read(p); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(start) > time.Second {
-			t.Errorf("Read after the answer: got %v after %v", err, time.Since(start))
+		for id := uint32(3); id < uint32(2*sent); id += 2 {
+			wantAnswer(t, c, id, mayHaveRun)
+		}
+		if took := time.Since(start); took != linger {
+			t.Errorf("the connection was given up after %v, want %v", took, linger)
+		}
+		for range frames - sent {
+			if _, payload := readFrame(t, c); !bytes.Contains(payload, []byte(notSent)) {
+				t.Errorf("a call that was not sent got %q", payload)
+			}
 		}
 	})
 }
@@ -273,24 +213,22 @@ func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer func() { _ = far.Close() }()
-		c := NewConn(near, Options{IOTimeout: time.Minute})
+		c := newClientConn(t, near, ClientOptions{IOTimeout: time.Minute})
 		start := time.Now()
-		if _, err := c.Write(request(1, 10)); err == nil {
-			t.Error("Write to a peer that does not read: no error")
+		if _, err := c.Write(request(1, 10)); err != nil {
+			t.Error(err)
 		}
 		if took := time.Since(start); took < time.Minute || took > 75*time.Second {
 			t.Errorf("cut off after %v, want a minute and at most a quarter more", took)
 		}
-		if _, err := c.Write(request(3, 10)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("Write later: got %v", err)
-		}
+		wantAnswer(t, c, 1, notSent)
 	})
 }
 
 func TestSlowPeerIsNotCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
-		c := NewConn(near, Options{IOTimeout: time.Minute})
+		c := newClientConn(t, near, ClientOptions{IOTimeout: time.Minute})
 		defer func() { _ = c.Close() }()
 		const frames = 10
 		go func() {
@@ -301,7 +239,7 @@ func TestSlowPeerIsNotCutOff(t *testing.T) {
 			}
 		}()
 		// The first frames go out one by one and the others together, each within the time.
-		for _, n := range []int{1, 1, 1, 1, frames - crowd} {
+		for _, n := range []int{1, 1, 1, 1, frames - manyCalls} {
 			time.Sleep(55 * time.Second)
 			if _, err := io.ReadFull(far, make([]byte, n*(HeaderSize+10))); err != nil {
 				t.Fatal(err)
@@ -320,60 +258,15 @@ func TestCloseLingersAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		defer func() { _ = far.Close() }()
-		c := NewConn(near, Options{})
+		c := newClientConn(t, near, ClientOptions{})
 		go func() { _, _ = c.Write(request(1, 1)) }()
 		synctest.Wait()
 		start := time.Now()
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(start); took != maxLinger {
-			t.Errorf("Close took %v, want %v", took, maxLinger)
-		}
-	})
-}
-
-// A deadline that passes must not lose bytes that were queued before.
-func TestDeadlineKeepsQueue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		c := NewConn(near, Options{})
-		defer func() { _ = c.Close() }()
-		for id := range uint32(crowd) {
-			go func() { _, _ = c.Write(request(2*id+1, 0)) }()
-			if _, err := io.ReadFull(far, make([]byte, HeaderSize)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		queued := [][]byte{request(11, 1), request(13, 2), request(15, 3)}
-		want := bytes.Join(queued, nil)
-		go func() {
-			for _, b := range queued {
-				if _, err := c.Write(b); err != nil {
-					t.Error(err)
-				}
-			}
-		}()
-		got := make([]byte, len(want))
-		if _, err := io.ReadFull(far, got[:15]); err != nil { // ends within the second frame
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if err := c.SetWriteDeadline(time.Now().Add(-1)); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if n, err := c.Write(request(17, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatalf("Write after the deadline: got %d, %v", n, err)
-		}
-		if err := c.SetDeadline(time.Time{}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(far, got[15:]); err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(got, want) {
-			t.Errorf("got %x, want %x", got, want)
+		if took := time.Since(start); took != linger {
+			t.Errorf("Close took %v, want %v", took, linger)
 		}
 	})
 }
@@ -386,14 +279,14 @@ func TestHostileReaders(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, s := unixPair(t)
-			client := ttrpc.NewClient(NewConn(reading{c, hostile(c)}, Options{}))
+			client := ttrpc.NewClient(newClientConn(t, reading{c, hostile(c)}, ClientOptions{}))
 			defer func() { _ = client.Close() }()
 			guarded := NewGuard(GuardOptions{}).Wrap(reading{s, hostile(s)})
 			var conn net.Conn = guarded
 			if name == "small pieces out" {
 				conn = reading{guarded, iotest.OneByteReader(guarded)}
 			}
-			serve(t, conn, &example{})
+			serve(t, conn, testservice.Service{})
 			api := testv1.NewTestClient(client)
 			for _, size := range []int{0, 10, 5000, 40 << 10} {
 				want := strings.Repeat("x", size)
@@ -423,7 +316,7 @@ func TestReadErrorsAreEOF(t *testing.T) {
 	for _, lost := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, os.ErrDeadlineExceeded, errors.New("tls")} {
 		r := io.MultiReader(bytes.NewReader(frame), iotest.ErrReader(lost))
 		c := NewGuard(GuardOptions{}).Wrap(reading{&replay{}, iotest.DataErrReader(r)})
-		p := make([]byte, minRead)
+		p := make([]byte, ttrpcBuffer)
 		if n, err := c.Read(p); err != nil || !bytes.Equal(p[:n], frame) {
 			t.Errorf("%v: first Read: got %d bytes, %v", lost, n, err)
 		}
@@ -433,7 +326,7 @@ func TestReadErrorsAreEOF(t *testing.T) {
 			}
 		}
 		if err := c.Err(); err != nil {
-			t.Errorf("a connection that was cut off was taken for a misdeed: %v", err)
+			t.Errorf("a connection that was cut off was taken for one that was refused: %v", err)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package redial
+package wire
 
 import (
 	"bytes"
@@ -25,8 +25,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"example.com/ttrpc-starter/internal/testservice"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
-	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 const (
@@ -34,90 +34,38 @@ const (
 	notSent    = "was not sent"
 )
 
-// tally counts how often each call runs. The first word that a call sends is its name.
+// tally counts how often each text reaches a handler. The first word that a call sends is its name.
 type tally struct {
-	testv1.TestService // the methods that the contract may get
-
 	mu   sync.Mutex
 	runs map[string]int
-	hold chan struct{} // if not nil, Unary answers when it is closed
+	hold chan struct{} // if not nil, handlers answer when it is closed
 }
 
-func (e *tally) ran(name string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.runs == nil {
-		e.runs = make(map[string]int)
-	}
-	e.runs[name]++
+func (e *tally) service() testservice.Service {
+	return testservice.Service{Text: func(ctx context.Context, text string) (string, error) {
+		e.mu.Lock()
+		if e.runs == nil {
+			e.runs = make(map[string]int)
+		}
+		e.runs[text]++
+		e.mu.Unlock()
+		if text == "refuse" {
+			return "", status.Error(codes.Unavailable, "draining")
+		}
+		if e.hold != nil {
+			select {
+			case <-e.hold:
+			case <-ctx.Done():
+			}
+		}
+		return text, nil
+	}}
 }
 
 func (e *tally) count(name string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.runs[name]
-}
-
-func (e *tally) Unary(ctx context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
-	e.ran(req.Foo)
-	if req.Bar == "refuse" {
-		return nil, status.Error(codes.Unavailable, "draining")
-	}
-	if e.hold != nil {
-		select {
-		case <-e.hold:
-		case <-ctx.Done():
-		}
-	}
-	return &testv1.UnaryResponse{Foo: req.Foo, Bar: req.Bar}, nil
-}
-
-func (e *tally) Split(_ context.Context, req *testv1.SplitRequest, s testv1.Test_SplitServer) error {
-	words := strings.Fields(req.Text)
-	e.ran(words[0])
-	for _, w := range words {
-		if err := s.Send(&testv1.SplitResponse{Word: w}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (e *tally) Join(_ context.Context, s testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
-	var words []string
-	for {
-		req, err := s.Recv()
-		if errors.Is(err, io.EOF) {
-			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(words) == 0 {
-			e.ran(req.Word)
-		}
-		words = append(words, req.Word)
-	}
-}
-
-func (e *tally) Echo(_ context.Context, s testv1.Test_EchoServer) error {
-	first := true
-	for {
-		req, err := s.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if first {
-			e.ran(req.Message)
-			first = false
-		}
-		if err := s.Send(&testv1.EchoResponse{Message: req.Message}); err != nil {
-			return err
-		}
-	}
 }
 
 // A caller makes one call under a name and returns an error unless the whole result is right.
@@ -171,15 +119,15 @@ var callers = map[string]caller{
 		if err != nil {
 			return err
 		}
-		for range 2 {
-			if err := s.Send(&testv1.EchoRequest{Message: name}); err != nil {
+		for _, message := range []string{name, "a"} {
+			if err := s.Send(&testv1.EchoRequest{Message: message}); err != nil {
 				return err
 			}
 			resp, err := s.Recv()
 			if err != nil {
 				return err
 			}
-			if resp.Message != name {
+			if resp.Message != message {
 				return fmt.Errorf("got %v", resp)
 			}
 		}
@@ -193,8 +141,8 @@ var callers = map[string]caller{
 	},
 }
 
-// judge checks that what a call returned is what the Conn promises, given how often it ran.
-func judge(t *testing.T, name string, runs int, err error) {
+// wantOutcome checks that what a call returned is what the Conn promises, given how often it ran.
+func wantOutcome(t *testing.T, name string, runs int, err error) {
 	t.Helper()
 	switch {
 	case err == nil:
@@ -225,13 +173,13 @@ type killable struct {
 	done chan struct{}
 }
 
-func serve(t *testing.T, l net.Listener, svc testv1.TestService) *killable {
+func serveOn(t *testing.T, l net.Listener, svc *tally) *killable {
 	t.Helper()
 	srv, err := ttrpc.NewServer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	testv1.RegisterTestService(srv, svc)
+	testv1.RegisterTestService(srv, svc.service())
 	k := &killable{Listener: l, done: make(chan struct{})}
 	go func() {
 		defer close(k.done)
@@ -240,13 +188,13 @@ func serve(t *testing.T, l net.Listener, svc testv1.TestService) *killable {
 	return k
 }
 
-func serveUnix(t *testing.T, path string, svc testv1.TestService) *killable {
+func serveUnix(t *testing.T, path string, svc *tally) *killable {
 	t.Helper()
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serve(t, l, svc)
+	return serveOn(t, l, svc)
 }
 
 func (k *killable) Accept() (net.Conn, error) {
@@ -333,17 +281,17 @@ func socketPath(t *testing.T) string {
 }
 
 // quiet keeps what the tests provoke out of their output.
-func quiet(o Options) Options {
+func quiet(o ClientOptions) ClientOptions {
 	o.Logger = slog.New(slog.DiscardHandler)
 	return o
 }
 
 // newClient returns a client over a Conn, which is closed with the test.
 func newClient(
-	t *testing.T, dial func(context.Context) (net.Conn, error), opts Options,
-) (*Conn, *ttrpc.Client, testv1.TestClient) {
+	t *testing.T, dial func(context.Context) (net.Conn, error), opts ClientOptions,
+) (*ClientConn, *ttrpc.Client, testv1.TestClient) {
 	t.Helper()
-	r, err := New(t.Context(), dial, quiet(opts))
+	r, err := NewClientConn(t.Context(), dial, quiet(opts))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,8 +303,8 @@ func newClient(
 	return r, c, testv1.NewTestClient(c)
 }
 
-// settle waits until no more goroutines run than there were.
-func settle(t *testing.T, before int) {
+// wantGoroutines waits until no more goroutines run than there were.
+func wantGoroutines(t *testing.T, before int) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before; runtime.Gosched() {
 		if time.Now().After(deadline) {
@@ -375,8 +323,8 @@ func TestRestarts(t *testing.T) {
 			before := runtime.NumGoroutine()
 			path, svc := socketPath(t), &tally{}
 			server := serveUnix(t, path, svc)
-			r, err := New(t.Context(), unixDialer(path), quiet(Options{
-				BackoffBase: time.Microsecond, BackoffMax: time.Millisecond, WaitForReady: wait,
+			r, err := NewClientConn(t.Context(), unixDialer(path), quiet(ClientOptions{
+				BackoffMax: time.Millisecond, WaitForReady: wait,
 			}))
 			if err != nil {
 				t.Fatal(err)
@@ -439,10 +387,10 @@ func TestRestarts(t *testing.T) {
 				t.Error(err)
 			}
 			server.kill()
-			settle(t, before)
+			wantGoroutines(t, before)
 			var lost, unsent int
 			for name, err := range all {
-				judge(t, name, svc.count(name), err)
+				wantOutcome(t, name, svc.count(name), err)
 				switch {
 				case err == nil:
 				case strings.Contains(err.Error(), mayHaveRun):
@@ -517,9 +465,9 @@ func TestEveryCut(t *testing.T) {
 				failures := 0
 				for k := 0; ; k++ {
 					svc, p := &tally{}, newPipes()
-					server := serve(t, p, svc)
+					server := serveOn(t, p, svc)
 					var dials int
-					r, err := New(t.Context(), func(ctx context.Context) (net.Conn, error) {
+					r, err := NewClientConn(t.Context(), func(ctx context.Context) (net.Conn, error) {
 						conn, err := p.dial(ctx)
 						if dials++; dials > 1 {
 							return conn, err
@@ -528,7 +476,7 @@ func TestEveryCut(t *testing.T) {
 							return &cut{Conn: conn, reads: k, write: -1}, err
 						}
 						return &cut{Conn: conn, reads: -1, write: k}, err
-					}, quiet(Options{BackoffBase: 1, BackoffMax: 1, WaitForReady: wait}))
+					}, quiet(ClientOptions{BackoffMax: 1, WaitForReady: wait}))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -549,7 +497,7 @@ func TestEveryCut(t *testing.T) {
 					c.UserOnCloseWait(t.Context())
 					server.kill()
 					for name, err := range results {
-						judge(t, name, svc.count(name), err)
+						wantOutcome(t, name, svc.count(name), err)
 						if wait && err != nil && strings.Contains(err.Error(), notSent) {
 							t.Errorf("%s: %v although it could wait", name, err)
 						}
@@ -578,7 +526,7 @@ type peer struct {
 }
 
 // want reads one frame and checks what it is, and returns its payload.
-func (p peer) want(id uint32, typ wire.Type) []byte {
+func (p peer) want(id uint32, typ Type) []byte {
 	p.t.Helper()
 	h, payload := readFrame(p.t, p.conn)
 	if h.StreamID != id || h.Type != typ {
@@ -587,18 +535,18 @@ func (p peer) want(id uint32, typ wire.Type) []byte {
 	return payload
 }
 
-func (p peer) send(id uint32, typ wire.Type, flags wire.Flags, payload []byte) {
+func (p peer) send(id uint32, typ Type, flags Flags, payload []byte) {
 	p.t.Helper()
 	write(p.t, p.conn, id, typ, flags, payload)
 }
 
-func readFrame(t *testing.T, r io.Reader) (wire.Header, []byte) {
+func readFrame(t *testing.T, r io.Reader) (Header, []byte) {
 	t.Helper()
-	var b [wire.HeaderSize]byte
+	var b [HeaderSize]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		t.Fatal(err)
 	}
-	h, _ := wire.ParseHeader(b[:])
+	h, _ := ParseHeader(b[:])
 	payload := make([]byte, h.Length)
 	if _, err := io.ReadFull(r, payload); err != nil {
 		t.Fatal(err)
@@ -614,20 +562,20 @@ func wantAnswer(t *testing.T, r io.Reader, id uint32, message string) {
 	if err := proto.Unmarshal(payload, &resp); err != nil {
 		t.Fatal(err)
 	}
-	if h.StreamID != id || h.Type != wire.TypeResponse || codes.Code(resp.Status.GetCode()) != codes.Unavailable ||
+	if h.StreamID != id || h.Type != TypeResponse || codes.Code(resp.Status.GetCode()) != codes.Unavailable ||
 		!strings.Contains(resp.Status.GetMessage(), message) {
 		t.Fatalf("got %+v %v, want Unavailable %q on stream %d", h, resp.Status, message, id)
 	}
 }
 
-func write(t *testing.T, w io.Writer, id uint32, typ wire.Type, flags wire.Flags, payload []byte) {
+func write(t *testing.T, w io.Writer, id uint32, typ Type, flags Flags, payload []byte) {
 	t.Helper()
-	if _, err := w.Write(wire.AppendFrame(nil, wire.Header{StreamID: id, Type: typ, Flags: flags}, payload)); err != nil {
+	if _, err := w.Write(AppendFrame(nil, Header{StreamID: id, Type: typ, Flags: flags}, payload)); err != nil {
 		t.Error(err)
 	}
 }
 
-func request(t *testing.T, timeout time.Duration) []byte {
+func requestOf(t *testing.T, timeout time.Duration) []byte {
 	t.Helper()
 	b, err := proto.Marshal(&ttrpc.Request{Service: "s", Method: "m", TimeoutNano: int64(timeout)})
 	if err != nil {
@@ -637,10 +585,10 @@ func request(t *testing.T, timeout time.Duration) []byte {
 }
 
 // newRaw returns a Conn without a client, and the peers that its connections lead to.
-func newRaw(t *testing.T, opts Options, wrap func(net.Conn) net.Conn) (*Conn, func() peer) {
+func newRaw(t *testing.T, opts ClientOptions, wrap func(net.Conn) net.Conn) (*ClientConn, func() peer) {
 	t.Helper()
 	peers := make(chan net.Conn, 10)
-	r, err := New(t.Context(), func(context.Context) (net.Conn, error) {
+	r, err := NewClientConn(t.Context(), func(context.Context) (net.Conn, error) {
 		client, server := net.Pipe()
 		peers <- server
 		if wrap != nil {
@@ -660,27 +608,27 @@ func newRaw(t *testing.T, opts Options, wrap func(net.Conn) net.Conn) (*Conn, fu
 func TestDropsDataOfLostStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var conns atomic.Int32
-		r, next := newRaw(t, Options{}, func(c net.Conn) net.Conn { conns.Add(1); return c })
+		r, next := newRaw(t, ClientOptions{}, func(c net.Conn) net.Conn { conns.Add(1); return c })
 		p := next()
 		time.Sleep(defaultBackoffMax)
-		go write(t, r, 1, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
-		p.want(1, wire.TypeRequest)
+		go write(t, r, 1, TypeRequest, FlagRemoteOpen, requestOf(t, 0))
+		p.want(1, TypeRequest)
 		p.conn.Close()
 		wantAnswer(t, r, 1, mayHaveRun)
 
-		write(t, r, 1, wire.TypeData, 0, []byte("lost"))
+		write(t, r, 1, TypeData, 0, []byte("lost"))
 		synctest.Wait()
 		if conns.Load() != 1 {
 			t.Error("dialled for what is dropped")
 		}
-		write(t, r, 3, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
+		write(t, r, 3, TypeRequest, FlagRemoteOpen, requestOf(t, 0))
 		p = next()
-		p.want(3, wire.TypeRequest)
+		p.want(3, TypeRequest)
 		go func() {
-			write(t, r, 1, wire.TypeData, wire.FlagRemoteClosed|wire.FlagNoData, nil)
-			write(t, r, 3, wire.TypeData, 0, []byte("kept"))
+			write(t, r, 1, TypeData, FlagRemoteClosed|FlagNoData, nil)
+			write(t, r, 3, TypeData, 0, []byte("kept"))
 		}()
-		if got := p.want(3, wire.TypeData); string(got) != "kept" {
+		if got := p.want(3, TypeData); string(got) != "kept" {
 			t.Errorf("got %q", got)
 		}
 	})
@@ -688,16 +636,16 @@ func TestDropsDataOfLostStream(t *testing.T) {
 
 // A stream that opens while there is no connection keeps its messages and their order.
 func TestQueuesStream(t *testing.T) {
-	r, next := newRaw(t, Options{BackoffBase: 1, BackoffMax: 1, WaitForReady: true}, nil)
+	r, next := newRaw(t, ClientOptions{BackoffMax: 1, WaitForReady: true}, nil)
 	p := next()
 	p.conn.Close()
 	// In pieces, as ttrpc writes long frames out of one buffer that it uses again.
 	var all []byte
-	all = wire.AppendFrame(all, wire.Header{StreamID: 1, Type: wire.TypeRequest, Flags: wire.FlagRemoteOpen}, request(t, 0))
-	all = wire.AppendFrame(all, wire.Header{StreamID: 1, Type: wire.TypeData}, []byte("first message"))
-	all = wire.AppendFrame(all, wire.Header{StreamID: 1, Type: wire.TypeData}, []byte("other message"))
-	all = wire.AppendFrame(all, wire.Header{StreamID: 1, Type: wire.TypeData, Flags: wire.FlagRemoteClosed | wire.FlagNoData}, nil)
-	piece := make([]byte, wire.HeaderSize+1)
+	all = AppendFrame(all, Header{StreamID: 1, Type: TypeRequest, Flags: FlagRemoteOpen}, requestOf(t, 0))
+	all = AppendFrame(all, Header{StreamID: 1, Type: TypeData}, []byte("first message"))
+	all = AppendFrame(all, Header{StreamID: 1, Type: TypeData}, []byte("other message"))
+	all = AppendFrame(all, Header{StreamID: 1, Type: TypeData, Flags: FlagRemoteClosed | FlagNoData}, nil)
+	piece := make([]byte, HeaderSize+1)
 	for rest := all; len(rest) > 0; {
 		n := copy(piece, rest)
 		if _, err := r.Write(piece[:n]); err != nil {
@@ -714,30 +662,30 @@ func TestQueuesStream(t *testing.T) {
 
 // A call that the server has ended is not ended once more when the connection is lost.
 func TestForgetsEndedCalls(t *testing.T) {
-	r, next := newRaw(t, Options{}, nil)
+	r, next := newRaw(t, ClientOptions{}, nil)
 	p := next()
-	for id, end := range map[uint32]wire.Header{
-		1: {Type: wire.TypeResponse},
-		3: {Type: wire.TypeData, Flags: wire.FlagRemoteClosed | wire.FlagNoData},
-		5: {Type: wire.TypeData, Flags: wire.FlagRemoteClosed},
+	for id, end := range map[uint32]Header{
+		1: {Type: TypeResponse},
+		3: {Type: TypeData, Flags: FlagRemoteClosed | FlagNoData},
+		5: {Type: TypeData, Flags: FlagRemoteClosed},
 	} {
-		go write(t, r, id, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
-		p.want(id, wire.TypeRequest)
+		go write(t, r, id, TypeRequest, FlagRemoteOpen, requestOf(t, 0))
+		p.want(id, TypeRequest)
 		go p.send(id, end.Type, end.Flags, nil)
 		if h, _ := readFrame(t, r); h.StreamID != id {
 			t.Fatalf("got %+v", h)
 		}
 	}
-	go write(t, r, 7, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
-	p.want(7, wire.TypeRequest)
-	go p.send(7, wire.TypeData, 0, []byte("message"))
+	go write(t, r, 7, TypeRequest, FlagRemoteOpen, requestOf(t, 0))
+	p.want(7, TypeRequest)
+	go p.send(7, TypeData, 0, []byte("message"))
 	readFrame(t, r)
 	p.conn.Close()
 	wantAnswer(t, r, 7, mayHaveRun)
-	write(t, r, 9, wire.TypeRequest, 0, request(t, 0))
+	write(t, r, 9, TypeRequest, 0, requestOf(t, 0))
 	p = next()
-	p.want(9, wire.TypeRequest)
-	go p.send(9, wire.TypeResponse, 0, nil)
+	p.want(9, TypeRequest)
+	go p.send(9, TypeResponse, 0, nil)
 	if h, _ := readFrame(t, r); h.StreamID != 9 {
 		t.Errorf("got %+v", h)
 	}
@@ -746,22 +694,22 @@ func TestForgetsEndedCalls(t *testing.T) {
 // No answer gets into the middle of a frame that is handed out in parts, and none calls a call unsent that was sent.
 func TestAnswersBetweenFrames(t *testing.T) {
 	var broken atomic.Bool
-	r, next := newRaw(t, Options{WaitForReady: true}, func(c net.Conn) net.Conn {
+	r, next := newRaw(t, ClientOptions{WaitForReady: true}, func(c net.Conn) net.Conn {
 		return deaf{Conn: c, broken: &broken}
 	})
 	p := next()
-	go write(t, r, 1, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
-	p.want(1, wire.TypeRequest)
-	const size = wire.MaxPayload + 1
-	go p.conn.Write(wire.Header{Length: size, StreamID: 1, Type: wire.TypeData}.Append(nil))
-	var b [wire.HeaderSize]byte
+	go write(t, r, 1, TypeRequest, FlagRemoteOpen, requestOf(t, 0))
+	p.want(1, TypeRequest)
+	const size = MaxPayload + 1
+	go p.conn.Write(Header{Length: size, StreamID: 1, Type: TypeData}.Append(nil))
+	var b [HeaderSize]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		t.Fatal(err)
 	}
 	broken.Store(true)
-	write(t, r, 3, wire.TypeRequest, 0, make([]byte, wire.MaxPayload))
-	write(t, r, 5, wire.TypeRequest, 0, nil)
-	write(t, r, 1, wire.TypeData, 0, []byte("does not fit, and has nowhere to go"))
+	write(t, r, 3, TypeRequest, 0, make([]byte, MaxPayload))
+	write(t, r, 5, TypeRequest, 0, nil)
+	write(t, r, 1, TypeData, 0, []byte("does not fit, and has nowhere to go"))
 	p.conn.Close()
 	if _, err := io.CopyN(io.Discard, r, size); err != nil {
 		t.Fatal(err)
@@ -772,10 +720,10 @@ func TestAnswersBetweenFrames(t *testing.T) {
 
 // A request that was written as a whole is not sent again, whatever the connection says of it.
 func TestNeverResends(t *testing.T) {
-	r, next := newRaw(t, Options{WaitForReady: true}, func(c net.Conn) net.Conn { return liar{c} })
+	r, next := newRaw(t, ClientOptions{WaitForReady: true}, func(c net.Conn) net.Conn { return liar{c} })
 	p := next()
-	go write(t, r, 1, wire.TypeRequest, 0, request(t, 0))
-	p.want(1, wire.TypeRequest)
+	go write(t, r, 1, TypeRequest, 0, requestOf(t, 0))
+	p.want(1, TypeRequest)
 	p.conn.Close()
 	wantAnswer(t, r, 1, mayHaveRun)
 }
@@ -813,22 +761,22 @@ func (c deaf) SetReadDeadline(t time.Time) error {
 func TestReadsToTheEnd(t *testing.T) {
 	var broken atomic.Bool
 	conns := 0
-	r, next := newRaw(t, Options{}, func(c net.Conn) net.Conn {
+	r, next := newRaw(t, ClientOptions{}, func(c net.Conn) net.Conn {
 		if conns++; conns > 1 {
 			return c
 		}
 		return deaf{Conn: c, broken: &broken}
 	})
 	p := next()
-	go write(t, r, 1, wire.TypeRequest, 0, request(t, 0))
-	p.want(1, wire.TypeRequest)
-	go write(t, r, 3, wire.TypeRequest, 0, request(t, 0))
-	p.want(3, wire.TypeRequest)
+	go write(t, r, 1, TypeRequest, 0, requestOf(t, 0))
+	p.want(1, TypeRequest)
+	go write(t, r, 3, TypeRequest, 0, requestOf(t, 0))
+	p.want(3, TypeRequest)
 
 	broken.Store(true)
-	write(t, r, 5, wire.TypeRequest, 0, request(t, 0))
+	write(t, r, 5, TypeRequest, 0, requestOf(t, 0))
 	go func() {
-		p.send(1, wire.TypeResponse, 0, []byte("answer"))
+		p.send(1, TypeResponse, 0, []byte("answer"))
 		p.conn.Close()
 	}()
 	if h, got := readFrame(t, r); h.StreamID != 1 || string(got) != "answer" {
@@ -836,7 +784,7 @@ func TestReadsToTheEnd(t *testing.T) {
 	}
 	wantAnswer(t, r, 3, mayHaveRun)
 	p = next()
-	p.want(5, wire.TypeRequest)
+	p.want(5, TypeRequest)
 }
 
 // A connection that cannot be written but does not end is given up.
@@ -844,15 +792,15 @@ func TestGivesUpDeafConnection(t *testing.T) {
 	for _, noDeadline := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			var broken atomic.Bool
-			r, next := newRaw(t, Options{}, func(c net.Conn) net.Conn {
+			r, next := newRaw(t, ClientOptions{}, func(c net.Conn) net.Conn {
 				return deaf{Conn: c, broken: &broken, noDeadline: noDeadline}
 			})
 			p := next()
-			go write(t, r, 1, wire.TypeRequest, wire.FlagRemoteOpen, request(t, 0))
-			p.want(1, wire.TypeRequest)
+			go write(t, r, 1, TypeRequest, FlagRemoteOpen, requestOf(t, 0))
+			p.want(1, TypeRequest)
 			broken.Store(true)
 			start := time.Now()
-			write(t, r, 1, wire.TypeData, 0, []byte("x"))
+			write(t, r, 1, TypeData, 0, []byte("x"))
 			wantAnswer(t, r, 1, mayHaveRun)
 			if want := map[bool]time.Duration{false: linger}[noDeadline]; time.Since(start) != want {
 				t.Errorf("gave up after %v, want %v", time.Since(start), want)
@@ -872,34 +820,34 @@ func TestBackoff(t *testing.T) {
 				return nil, down
 			}
 			return client, nil
-		}, Options{})
+		}, ClientOptions{})
 		time.Sleep(defaultBackoffMax)
 		server.Close()
 		synctest.Wait()
 		call := func() {
 			t.Helper()
 			err := callers["unary"](t.Context(), stub, "x")
-			if judge(t, "x", 0, err); !strings.Contains(err.Error(), "no server \uFFFD") {
+			if wantOutcome(t, "x", 0, err); !strings.Contains(err.Error(), "no server \uFFFD") {
 				t.Fatalf("%v does not tell the dial error", err)
 			}
 		}
 
-		pause := float64(defaultBackoffBase)
+		pause := float64(backoffBase)
 		for want := 2; want < 20; want++ {
 			call()
 			if dials != want {
 				t.Fatalf("%d dials, want %d", dials, want)
 			}
-			time.Sleep(time.Duration(pause*(1-jitter)) - 1)
+			time.Sleep(time.Duration(pause*(1-backoffJitter)) - 1)
 			call()
 			if dials != want {
 				t.Fatalf("dialled again less than %v after attempt %d", time.Duration(pause), want)
 			}
-			time.Sleep(time.Duration(pause*2*jitter) + 2)
+			time.Sleep(time.Duration(pause*2*backoffJitter) + 2)
 			if dials != want {
 				t.Fatal("dialled without a call")
 			}
-			pause = min(pause*factor, float64(defaultBackoffMax))
+			pause = min(pause*backoffFactor, float64(defaultBackoffMax))
 		}
 	})
 }
@@ -909,7 +857,7 @@ func TestWaitForReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const up = 12
 		svc, p := &tally{}, newPipes()
-		server := serve(t, p, svc)
+		server := serveOn(t, p, svc)
 		defer server.kill()
 		var attempts []time.Time
 		_, _, stub := newClient(t, func(ctx context.Context) (net.Conn, error) {
@@ -918,7 +866,7 @@ func TestWaitForReady(t *testing.T) {
 				return nil, syscall.ECONNREFUSED
 			}
 			return p.dial(ctx)
-		}, Options{WaitForReady: true})
+		}, ClientOptions{WaitForReady: true})
 		time.Sleep(time.Hour)
 		server.drop()
 		synctest.Wait()
@@ -942,15 +890,15 @@ func TestWaitForReady(t *testing.T) {
 		if len(attempts) != up {
 			t.Fatalf("%d attempts, want %d", len(attempts), up)
 		}
-		pause := float64(defaultBackoffBase)
+		pause := float64(backoffBase)
 		spread := false
 		for i := 2; i < up; i++ {
 			got := float64(attempts[i].Sub(attempts[i-1]))
-			if got < pause*(1-jitter)-1 || got > pause*(1+jitter)+1 {
+			if got < pause*(1-backoffJitter)-1 || got > pause*(1+backoffJitter)+1 {
 				t.Errorf("pause %d is %v, want %v or 20 %% more or less", i, time.Duration(got), time.Duration(pause))
 			}
 			spread = spread || math.Abs(got-pause) > pause/1000
-			pause = min(pause*factor, float64(defaultBackoffMax))
+			pause = min(pause*backoffFactor, float64(defaultBackoffMax))
 		}
 		if !spread {
 			t.Error("no pause has a random part")
@@ -963,7 +911,7 @@ func TestExpires(t *testing.T) {
 	for _, wait := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			svc, p := &tally{}, newPipes()
-			server := serve(t, p, svc)
+			server := serveOn(t, p, svc)
 			defer server.kill()
 			var down atomic.Bool
 			var dials atomic.Int32
@@ -977,7 +925,7 @@ func TestExpires(t *testing.T) {
 					return nil, syscall.ECONNREFUSED
 				}
 				return p.dial(ctx)
-			}, Options{WaitForReady: wait})
+			}, ClientOptions{WaitForReady: wait})
 			time.Sleep(time.Hour)
 			down.Store(true)
 			server.drop()
@@ -1007,12 +955,12 @@ func TestExpires(t *testing.T) {
 // A call that was too late when it was made does not even cause an attempt. ttrpc marks it by a negative timeout.
 func TestExpiredBefore(t *testing.T) {
 	var conns atomic.Int32
-	r, next := newRaw(t, Options{WaitForReady: true, BackoffBase: 1, BackoffMax: 1}, func(c net.Conn) net.Conn {
+	r, next := newRaw(t, ClientOptions{WaitForReady: true, BackoffMax: 1}, func(c net.Conn) net.Conn {
 		conns.Add(1)
 		return c
 	})
 	next().conn.Close()
-	write(t, r, 1, wire.TypeRequest, 0, request(t, -1))
+	write(t, r, 1, TypeRequest, 0, requestOf(t, -1))
 	wantAnswer(t, r, 1, notSent)
 	if conns.Load() != 1 {
 		t.Error("dialled for nobody")
@@ -1030,11 +978,11 @@ func TestDialTimeout(t *testing.T) {
 			}
 			<-ctx.Done()
 			return nil, ctx.Err()
-		}, Options{})
+		}, ClientOptions{})
 		time.Sleep(defaultBackoffMax)
 		server.Close()
 		start := time.Now()
-		judge(t, "x", 0, callers["unary"](t.Context(), stub, "x"))
+		wantOutcome(t, "x", 0, callers["unary"](t.Context(), stub, "x"))
 		if time.Since(start) != attemptTimeout {
 			t.Errorf("waited %v", time.Since(start))
 		}
@@ -1047,7 +995,7 @@ func TestHangUp(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var dials atomic.Int32
 			p := newPipes()
-			server := serve(t, p, &tally{})
+			server := serveOn(t, p, &tally{})
 			_, c, stub := newClient(t, func(ctx context.Context) (net.Conn, error) {
 				if dials.Add(1) == 1 {
 					return p.dial(ctx)
@@ -1055,7 +1003,7 @@ func TestHangUp(t *testing.T) {
 				client, server := net.Pipe()
 				server.Close()
 				return client, nil
-			}, Options{WaitForReady: wait})
+			}, ClientOptions{WaitForReady: wait})
 			// The first connection is a good one, which says nothing about the others.
 			if err := callers["unary"](t.Context(), stub, "x"); err != nil {
 				t.Fatal(err)
@@ -1069,7 +1017,7 @@ func TestHangUp(t *testing.T) {
 						done <- err
 						return
 					}
-					judge(t, "x", 0, err)
+					wantOutcome(t, "x", 0, err)
 				}
 				done <- nil
 			}()
@@ -1090,55 +1038,55 @@ func TestHangUp(t *testing.T) {
 func TestQueueFull(t *testing.T) {
 	peers, hold := make(chan net.Conn, 2), make(chan struct{})
 	dials := 0
-	r, err := New(t.Context(), func(context.Context) (net.Conn, error) {
+	r, err := NewClientConn(t.Context(), func(context.Context) (net.Conn, error) {
 		if dials++; dials > 1 {
 			<-hold
 		}
 		client, server := net.Pipe()
 		peers <- server
 		return client, nil
-	}, quiet(Options{WaitForReady: true, BackoffBase: 1, BackoffMax: 1}))
+	}, quiet(ClientOptions{WaitForReady: true, BackoffMax: 1}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
 	(<-peers).Close()
 
-	quarter := make([]byte, wire.MaxPayload/4-wire.HeaderSize)
+	quarter := make([]byte, MaxPayload/4-HeaderSize)
 	for id := uint32(1); id <= 7; id += 2 {
-		write(t, r, id, wire.TypeRequest, wire.FlagRemoteOpen, quarter)
+		write(t, r, id, TypeRequest, FlagRemoteOpen, quarter)
 	}
-	write(t, r, 9, wire.TypeRequest, 0, []byte("one too many"))
+	write(t, r, 9, TypeRequest, 0, []byte("one too many"))
 	wantAnswer(t, r, 9, notSent)
-	write(t, r, 3, wire.TypeData, 0, []byte("one too many"))
+	write(t, r, 3, TypeData, 0, []byte("one too many"))
 	wantAnswer(t, r, 3, notSent)
-	write(t, r, 3, wire.TypeData, 0, []byte("of a call that is over"))
-	write(t, r, 11, wire.TypeRequest, 0, []byte("there is room again"))
+	write(t, r, 3, TypeData, 0, []byte("of a call that is over"))
+	write(t, r, 11, TypeRequest, 0, []byte("there is room again"))
 
 	close(hold)
 	go io.Copy(io.Discard, r)
 	p := peer{t, <-peers}
 	for _, id := range []uint32{1, 5, 7, 11} {
-		p.want(id, wire.TypeRequest)
+		p.want(id, TypeRequest)
 	}
 }
 
 // A frame over the limit fails its own call and no other, even if it never comes to its end.
 func TestOversize(t *testing.T) {
-	const size = wire.MaxPayload + 100_000
-	over := append(wire.Header{Length: size, StreamID: 1, Type: wire.TypeResponse}.Append(nil), make([]byte, size)...)
-	for _, n := range []int{wire.HeaderSize, wire.HeaderSize + 1, 5000, len(over)} {
+	const size = MaxPayload + 100_000
+	over := append(Header{Length: size, StreamID: 1, Type: TypeResponse}.Append(nil), make([]byte, size)...)
+	for _, n := range []int{HeaderSize, HeaderSize + 1, 5000, len(over)} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			peers := make(chan net.Conn, 2)
 			_, _, stub := newClient(t, func(context.Context) (net.Conn, error) {
 				client, server := net.Pipe()
 				peers <- server
 				return client, nil
-			}, Options{})
+			}, ClientOptions{})
 			done := make(chan error)
 			p := peer{t, <-peers}
 			go func() { done <- callers["unary"](t.Context(), stub, "x") }()
-			p.want(1, wire.TypeRequest)
+			p.want(1, TypeRequest)
 			if _, err := p.conn.Write(over[:n]); err != nil {
 				t.Fatal(err)
 			}
@@ -1153,10 +1101,10 @@ func TestOversize(t *testing.T) {
 			if n < len(over) {
 				p = peer{t, <-peers}
 			}
-			p.want(3, wire.TypeRequest)
+			p.want(3, TypeRequest)
 			payload, _ := proto.Marshal(&testv1.UnaryResponse{Foo: "y", Bar: "bar"})
 			resp, _ := proto.Marshal(&ttrpc.Response{Payload: payload})
-			p.send(3, wire.TypeResponse, 0, resp)
+			p.send(3, TypeResponse, 0, resp)
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
@@ -1166,16 +1114,16 @@ func TestOversize(t *testing.T) {
 
 // Frames survive any way of cutting them for Read and Write.
 func TestSplits(t *testing.T) {
-	r, next := newRaw(t, Options{}, nil)
+	r, next := newRaw(t, ClientOptions{}, nil)
 	p := next()
 	go io.Copy(p.conn, p.conn)
 	payload := []byte("some payload")
 	var all []byte
 	for id := uint32(1); id < 9; id += 2 {
-		all = wire.AppendFrame(all, wire.Header{StreamID: id, Type: wire.TypeRequest, Flags: wire.FlagRemoteOpen}, payload[:id])
-		all = wire.AppendFrame(all, wire.Header{StreamID: id, Type: wire.TypeData}, nil)
+		all = AppendFrame(all, Header{StreamID: id, Type: TypeRequest, Flags: FlagRemoteOpen}, payload[:id])
+		all = AppendFrame(all, Header{StreamID: id, Type: TypeData}, nil)
 	}
-	for _, size := range []int{1, 3, wire.HeaderSize - 1, wire.HeaderSize, wire.HeaderSize + 1, 40, len(all)} {
+	for _, size := range []int{1, 3, HeaderSize - 1, HeaderSize, HeaderSize + 1, 40, len(all)} {
 		go func() {
 			for b := all; len(b) > 0; {
 				n := min(size, len(b))
@@ -1198,7 +1146,7 @@ func TestSplits(t *testing.T) {
 		}
 	}
 
-	over := wire.Header{Length: wire.MaxPayload + 1, StreamID: 11, Type: wire.TypeRequest}.Append(nil)
+	over := Header{Length: MaxPayload + 1, StreamID: 11, Type: TypeRequest}.Append(nil)
 	if n, err := r.Write(over); n != 0 || err == nil {
 		t.Errorf("wrote %d bytes of a frame over the limit, %v", n, err)
 	}
@@ -1209,8 +1157,8 @@ func TestSizes(t *testing.T) {
 	path := socketPath(t)
 	server := serveUnix(t, path, &tally{})
 	defer server.kill()
-	r, c, stub := newClient(t, unixDialer(path), Options{})
-	for _, size := range []int{0, 1, 4000, 4096, 5000, 64 << 10, 1 << 20, wire.MaxPayload - 100} {
+	r, c, stub := newClient(t, unixDialer(path), ClientOptions{})
+	for _, size := range []int{0, 1, 4000, 4096, 5000, 64 << 10, 1 << 20, MaxPayload - 100} {
 		for _, bar := range []string{strings.Repeat("x", size), "small"} {
 			resp, err := stub.Unary(t.Context(), &testv1.UnaryRequest{Bar: bar})
 			if err != nil {
@@ -1225,18 +1173,18 @@ func TestSizes(t *testing.T) {
 	if err := c.UserOnCloseWait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if cap(r.buf) > bufferKept {
-		t.Errorf("keeps a buffer of %d bytes", cap(r.buf))
+	if r.reader.part != nil || r.reader.large != nil || r.cut.part != nil || r.out.queue != nil {
+		t.Error("keeps a buffer")
 	}
 }
 
 // What a server that drains refuses is its own answer, and no reason to connect anew.
 func TestPassesRefusal(t *testing.T) {
 	p := newPipes()
-	server := serve(t, p, &tally{})
+	server := serveOn(t, p, &tally{})
 	defer server.kill()
-	_, _, stub := newClient(t, p.dial, Options{})
-	_, err := stub.Unary(t.Context(), &testv1.UnaryRequest{Bar: "refuse"})
+	_, _, stub := newClient(t, p.dial, ClientOptions{})
+	_, err := stub.Unary(t.Context(), &testv1.UnaryRequest{Foo: "refuse"})
 	if st := status.Convert(err); st.Code() != codes.Unavailable || st.Message() != "draining" {
 		t.Errorf("got %v", err)
 	}
@@ -1251,9 +1199,9 @@ func TestPassesRefusal(t *testing.T) {
 func TestClose(t *testing.T) {
 	t.Run("connected", func(t *testing.T) {
 		svc, p := &tally{hold: make(chan struct{})}, newPipes()
-		server := serve(t, p, svc)
+		server := serveOn(t, p, svc)
 		defer server.kill()
-		r, c, stub := newClient(t, p.dial, Options{})
+		r, c, stub := newClient(t, p.dial, ClientOptions{})
 		done := make(chan error)
 		go func() { done <- callers["unary"](t.Context(), stub, "x") }()
 		if err := r.Close(); err != nil {
@@ -1291,7 +1239,7 @@ func TestClose(t *testing.T) {
 						return lateClient, nil
 					}
 					return nil, ctx.Err()
-				}, Options{})
+				}, ClientOptions{})
 				time.Sleep(defaultBackoffMax)
 				server.Close()
 				done := make(chan error)
@@ -1319,7 +1267,7 @@ func TestClose(t *testing.T) {
 func TestNew(t *testing.T) {
 	down := errors.New("down")
 	t.Run("error", func(t *testing.T) {
-		r, err := New(t.Context(), func(context.Context) (net.Conn, error) { return nil, down }, Options{})
+		r, err := NewClientConn(t.Context(), func(context.Context) (net.Conn, error) { return nil, down }, ClientOptions{})
 		if r != nil || err != down {
 			t.Errorf("got %v, %v", r, err)
 		}
@@ -1328,12 +1276,12 @@ func TestNew(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			client, _ := net.Pipe()
 			dials := 0
-			r, err := New(t.Context(), func(context.Context) (net.Conn, error) {
+			r, err := NewClientConn(t.Context(), func(context.Context) (net.Conn, error) {
 				if dials++; dials < 5 {
 					return nil, down
 				}
 				return client, nil
-			}, Options{WaitForReady: true})
+			}, ClientOptions{WaitForReady: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -1348,7 +1296,7 @@ func TestNew(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			dial := func(context.Context) (net.Conn, error) { return nil, down }
-			_, err := New(ctx, dial, Options{WaitForReady: true})
+			_, err := NewClientConn(ctx, dial, ClientOptions{WaitForReady: true})
 			if !errors.Is(err, down) || !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
@@ -1360,9 +1308,9 @@ func TestNew(t *testing.T) {
 func TestAddresses(t *testing.T) {
 	path := socketPath(t)
 	server := serveUnix(t, path, &tally{})
-	r, _, stub := newClient(t, unixDialer(path), Options{})
+	r, _, stub := newClient(t, unixDialer(path), ClientOptions{})
 	server.kill()
-	judge(t, "x", 0, callers["unary"](t.Context(), stub, "x"))
+	wantOutcome(t, "x", 0, callers["unary"](t.Context(), stub, "x"))
 	if got := r.RemoteAddr().String(); got != path {
 		t.Errorf("remote address %q, want %q", got, path)
 	}
@@ -1379,85 +1327,22 @@ func TestAddresses(t *testing.T) {
 // A connected Conn needs no goroutine.
 func TestNoGoroutine(t *testing.T) {
 	before := runtime.NumGoroutine()
-	r, next := newRaw(t, Options{}, nil)
+	r, next := newRaw(t, ClientOptions{}, nil)
 	p := next()
-	go write(t, r, 1, wire.TypeRequest, 0, request(t, 0))
-	p.want(1, wire.TypeRequest)
-	go p.send(1, wire.TypeResponse, 0, nil)
+	go write(t, r, 1, TypeRequest, 0, requestOf(t, 0))
+	p.want(1, TypeRequest)
+	go p.send(1, TypeResponse, 0, nil)
 	readFrame(t, r)
 	p.conn.Close()
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		r.Read(make([]byte, wire.HeaderSize))
+		r.Read(make([]byte, HeaderSize))
 	}()
-	write(t, r, 3, wire.TypeRequest, 0, request(t, 0))
+	write(t, r, 3, TypeRequest, 0, requestOf(t, 0))
 	p = next()
-	p.want(3, wire.TypeRequest)
-	p.send(3, wire.TypeResponse, 0, nil)
+	p.want(3, TypeRequest)
+	p.send(3, TypeResponse, 0, nil)
 	<-read
-	settle(t, before)
-}
-
-func BenchmarkCalls(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	srv, err := ttrpc.NewServer()
-	if err != nil {
-		b.Fatal(err)
-	}
-	testv1.RegisterTestService(srv, &echoer{})
-	go srv.Serve(context.Background(), l)
-	defer srv.Close()
-	dials := map[string]func(context.Context) (net.Conn, error){
-		"stock": unixDialer(path),
-		"redial": func(ctx context.Context) (net.Conn, error) {
-			return New(ctx, unixDialer(path), quiet(Options{}))
-		},
-	}
-	for _, size := range []int{10, 64 << 10, 1 << 20} {
-		for _, callers := range []int{1, 16, 128} {
-			if size > 10 && callers > 16 {
-				continue
-			}
-			for _, kind := range []string{"stock", "redial"} {
-				b.Run(fmt.Sprintf("size=%d/callers=%d/%s", size, callers, kind), func(b *testing.B) {
-					conn, err := dials[kind](b.Context())
-					if err != nil {
-						b.Fatal(err)
-					}
-					c := ttrpc.NewClient(conn)
-					defer c.Close()
-					stub := testv1.NewTestClient(c)
-					req := &testv1.UnaryRequest{Bar: strings.Repeat("x", size)}
-					var left atomic.Int64
-					left.Store(int64(b.N))
-					var wg sync.WaitGroup
-					b.ReportAllocs()
-					b.ResetTimer()
-					for range callers {
-						wg.Go(func() {
-							for left.Add(-1) >= 0 {
-								if _, err := stub.Unary(context.Background(), req); err != nil {
-									b.Error(err)
-									return
-								}
-							}
-						})
-					}
-					wg.Wait()
-				})
-			}
-		}
-	}
-}
-
-// echoer counts nothing, so that a benchmark measures the connection.
-type echoer struct{ tally }
-
-func (*echoer) Unary(_ context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
-	return &testv1.UnaryResponse{Foo: req.Foo, Bar: req.Bar}, nil
+	wantGoroutines(t, before)
 }

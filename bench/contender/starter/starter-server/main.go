@@ -1,0 +1,30 @@
+// Starter-server is the benchmark's service in a server as the starter's own is, with all that ttrpcx.NewServer gives it
+// and all flags.
+package main
+
+import (
+	"context"
+	"io"
+
+	"example.com/ttrpc-starter/bench/contender/ttrpc/service"
+	benchv1 "example.com/ttrpc-starter/bench/gen/ttrpc/bench/v1"
+	"example.com/ttrpc-starter/bench/internal/server"
+	"example.com/ttrpc-starter/internal/cli"
+	"example.com/ttrpc-starter/ttrpcx"
+)
+
+func main() { cli.Main("starter-server", run) }
+
+func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
+	flags := cli.NewFlagSet("starter-server", "Serves the Bench service over ttrpc until SIGINT or SIGTERM.")
+	options, err := cli.ParseServer(flags, args, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	s, err := ttrpcx.NewServer(options)
+	if err != nil {
+		return err
+	}
+	benchv1.RegisterBenchService(s.TTRPC, service.Of(new(server.Handler)))
+	return s.ListenAndServe(ctx)
+}

@@ -1,0 +1,108 @@
+package wire
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// frame is a whole frame, in two parts if it was written so.
+type frame struct {
+	Header
+	head, tail []byte
+	part       *buffer   // backs head
+	made       time.Time // when a client wrote it, if it is a request
+}
+
+func (f *frame) size() int { return len(f.head) + len(f.tail) }
+
+// payload returns what follows the header. It copies if the frame is in two parts.
+func (f *frame) payload() []byte {
+	if len(f.head) > 0 {
+		return slices.Concat(f.head, f.tail)[HeaderSize:]
+	}
+	return f.tail[HeaderSize:]
+}
+
+// cutter cuts what is written into frames. ttrpc gives each frame a Write of its own or, if it is too long for its
+// bufio.Writer, two: the first 4096 bytes and the rest. Only the former are copied. The zero value is ready to use.
+type cutter struct {
+	part *buffer // the start of a frame; nil between frames
+}
+
+// next returns the first frame that ends in b, or one of size 0 if none does, and how many bytes of b were used. The
+// frame is in b and in a buffer, which it owns.
+func (c *cutter) next(b []byte) (f frame, n int, err error) {
+	part := c.part
+	if part == nil {
+		if h, ok := ParseHeader(b); ok && h.Length <= MaxPayload && len(b) >= HeaderSize+int(h.Length) {
+			n = HeaderSize + int(h.Length)
+			return frame{Header: h, tail: b[:n]}, n, nil
+		}
+		part = newBuffer()
+		c.part = part
+	}
+	if len(part.b) < HeaderSize {
+		n = min(HeaderSize-len(part.b), len(b))
+		part.b = append(part.b, b[:n]...)
+	}
+	h, ok := ParseHeader(part.b)
+	if !ok {
+		return frame{}, n, nil
+	}
+	if h.Length > MaxPayload {
+		return frame{}, 0, fmt.Errorf("write frame: payload of %d bytes is over the limit of %d", h.Length, MaxPayload)
+	}
+	missing := HeaderSize + int(h.Length) - len(part.b)
+	if missing > len(b)-n {
+		part.b = append(part.b, b[n:]...)
+		return frame{}, len(b), nil
+	}
+	c.part = nil
+	return frame{Header: h, head: part.b, part: part, tail: b[n : n+missing]}, n + missing, nil
+}
+
+// buffer is a pooled byte slice, so that an idle connection holds none. It has whole frames or the start of one.
+type buffer struct {
+	b    []byte
+	made []time.Time // frame.made of the requests in b
+}
+
+var buffers = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, ttrpcBuffer)} }}
+
+func newBuffer() *buffer { return buffers.Get().(*buffer) }
+
+// free gives the buffer back. It does nothing for nil.
+func (b *buffer) free() {
+	if b == nil {
+		return
+	}
+	b.b, b.made = b.b[:0], b.made[:0]
+	buffers.Put(b)
+}
+
+// push appends a copy of f.
+func (b *buffer) push(f *frame) {
+	b.b = append(append(b.b, f.head...), f.tail...)
+	if f.Type == TypeRequest {
+		b.made = append(b.made, f.made)
+	}
+}
+
+// filter keeps the frames that keep wants. It may change them if that makes them no longer.
+func (b *buffer) filter(keep func(*frame) bool) {
+	rest, made := b.b, b.made
+	b.b, b.made = b.b[:0], b.made[:0]
+	for len(rest) > 0 {
+		h, _ := ParseHeader(rest)
+		f := frame{Header: h, tail: rest[:HeaderSize+h.Length]}
+		rest = rest[f.size():]
+		if h.Type == TypeRequest {
+			f.made, made = made[0], made[1:]
+		}
+		if keep(&f) {
+			b.push(&f)
+		}
+	}
+}

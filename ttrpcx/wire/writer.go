@@ -1,0 +1,299 @@
+package wire
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+)
+
+const (
+	// DefaultIOTimeout is how long a peer may take over one frame if the options do not say.
+	DefaultIOTimeout = 30 * time.Second
+
+	// linger bounds how long Close waits for a peer to take what is queued for it, and how long answers are still read
+	// from a connection that can no longer be written.
+	linger = time.Second
+
+	// maxQueued bounds the bytes that wait for a running write; a frame that finds no room waits as well.
+	maxQueued = 256 << 10
+
+	// largeFrame is the length in bytes from which copying a frame into the queue costs more than waiting for the running
+	// write, and from which a payload that arrives counts against the Guard's bound: ttrpc sets memory aside for all of
+	// it as soon as it has seen the header.
+	largeFrame = 32 << 10
+
+	// manyCalls is the number of other open calls from which frames are gathered. With fewer, gathering costs more than
+	// the system calls that it saves.
+	manyCalls = 4
+
+	// ticksPerTimeout is how often in an IOTimeout the connection is looked at. A peer is cut off at most one tick late.
+	ticksPerTimeout = 4
+)
+
+// writer writes whole frames to a connection: each at once if few other calls are open, and else through a queue.
+// Then more frames are about to follow, and one system call can take them all. ttrpc issues its writes one after another
+// from one goroutine or under one lock, so writes never overlap by themselves: only the number of open calls tells.
+//
+// A goroutine and a buffer exist while something is queued, and none while the connection is idle.
+//
+// The owner's lock guards a writer. Whoever calls a method holds it; the method gives it up while it waits or writes.
+type writer struct {
+	mu      *sync.Mutex
+	changed sync.Cond // anything below has changed
+	timeout time.Duration
+	lost    func() // tells the owner that err was set; must not block
+	tick    func() // called without mu, a tick after arm
+	flushFn func() // flush as a value made once, because a go statement with a receiver allocates
+	conn    net.Conn
+	busy    bool // at least manyCalls other calls are open
+
+	queue    *buffer // what the flusher takes next; nil if there is nothing
+	writing  bool    // a goroutine is in conn.Write, without mu
+	flushing bool    // the flusher runs
+	ahead    int     // bytes that the owner has read during the write in progress
+	vector   net.Buffers
+	parts    [3][]byte // backs vector
+	closed   bool      // by finish
+	err      error     // why nothing can be written any more, if not because of finish
+
+	armed   bool
+	timer   *time.Timer
+	stalled stall
+}
+
+// init prepares w for its owner, which has set mu, lost and tick.
+func (w *writer) init(timeout time.Duration) {
+	if timeout <= 0 {
+		timeout = DefaultIOTimeout
+	}
+	w.timeout = timeout
+	w.changed.L = w.mu
+	w.flushFn = w.flush
+}
+
+// ended returns why nothing can be written any more, or nil.
+func (w *writer) ended() error {
+	if w.closed {
+		return net.ErrClosed
+	}
+	return w.err
+}
+
+// write writes f or queues a copy of it. It returns how many bytes of f were taken and, if not all, why. An error that
+// befalls queued bytes later is returned by the next write.
+func (w *writer) write(f *frame) (int, error) {
+	large := f.size() >= largeFrame
+	if !large && (w.busy || w.writing || w.flushing) {
+		return w.enqueue(f)
+	}
+	for w.writing && w.ended() == nil {
+		w.changed.Wait()
+	}
+	if err := w.ended(); err != nil {
+		return 0, err
+	}
+	return w.writeNow(f)
+}
+
+// enqueue queues a copy of f. It waits while there is no room.
+func (w *writer) enqueue(f *frame) (int, error) {
+	for w.ended() == nil && w.queue != nil && len(w.queue.b)+f.size() > maxQueued {
+		w.changed.Wait()
+	}
+	if err := w.ended(); err != nil {
+		return 0, err
+	}
+	w.push(f)
+	w.startFlush()
+	return f.size(), nil
+}
+
+// push appends a copy of f to the queue, however long that is.
+func (w *writer) push(f *frame) {
+	if w.queue == nil {
+		w.queue = newBuffer()
+	}
+	w.queue.push(f)
+}
+
+// startFlush makes sure that the queue gets written: by the flusher, or by the write in progress when it ends.
+func (w *writer) startFlush() {
+	if w.queue != nil && w.err == nil && !w.flushing && !w.writing {
+		w.flushing = true
+		go w.flushFn()
+	}
+}
+
+// flush writes the queue until it is empty.
+func (w *writer) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.queue != nil && w.err == nil {
+		if w.busy {
+			w.mu.Unlock()
+			runtime.Gosched() // the goroutines that may add to the queue
+			w.mu.Lock()
+		}
+		if w.writing {
+			w.changed.Wait()
+		} else if w.queue != nil && w.err == nil {
+			_, _ = w.writeNow(&frame{}) // the error stays in err
+		}
+	}
+	w.flushing = false
+	w.changed.Broadcast()
+}
+
+// writeNow writes the queue and then f, without mu meanwhile. It returns how many bytes of f were taken. The frames of the
+// queue that were not taken as a whole are queued again.
+func (w *writer) writeNow(f *frame) (int, error) {
+	q := w.queue
+	w.queue, w.writing = nil, true
+	w.arm()
+	w.mu.Unlock()
+	n, err := w.transmit(q, f)
+	w.mu.Lock()
+	w.writing, w.stalled, w.ahead = false, 0, 0
+	w.changed.Broadcast()
+	ofQueue := 0
+	if q != nil {
+		ofQueue = min(len(q.b), n)
+		w.keep(q, n)
+	}
+	if err != nil {
+		w.fail(err)
+	}
+	w.startFlush()
+	return n - ofQueue, err
+}
+
+// transmit writes q and f to the connection in one system call, if that is possible.
+func (w *writer) transmit(q *buffer, f *frame) (int, error) {
+	parts := w.parts[:0]
+	if q != nil {
+		parts = append(parts, q.b)
+	}
+	if len(f.head) > 0 {
+		parts = append(parts, f.head)
+	}
+	if len(f.tail) > 0 {
+		parts = append(parts, f.tail)
+	}
+	if len(parts) == 1 {
+		return w.conn.Write(parts[0])
+	}
+	w.vector = parts
+	n, err := w.vector.WriteTo(w.conn)
+	clear(w.parts[:])
+	return int(n), err
+}
+
+// keep queues the frames of q again of which a write that took n bytes has not taken all.
+func (w *writer) keep(q *buffer, n int) {
+	if n >= len(q.b) {
+		q.free()
+		return
+	}
+	sent := 0
+	q.filter(func(f *frame) bool {
+		sent += f.size()
+		return sent > n
+	})
+	if w.queue != nil {
+		q.b = append(q.b, w.queue.b...)
+		q.made = append(q.made, w.queue.made...)
+		w.queue.free()
+	}
+	w.queue = q
+	w.trim()
+}
+
+// trim gives back a queue with nothing in it.
+func (w *writer) trim() {
+	if w.queue != nil && len(w.queue.b) == 0 {
+		w.drop()
+	}
+}
+
+// fail ends all writing.
+func (w *writer) fail(err error) {
+	if w.err == nil {
+		w.err = err
+		w.changed.Broadcast()
+		w.lost()
+	}
+}
+
+// finish refuses further writes and gives the peer up to a second (or the timeout, if shorter) to take what is queued.
+func (w *writer) finish() {
+	w.closed = true
+	w.changed.Broadcast()
+	if w.err == nil && (w.queue != nil || w.writing) {
+		// An error means that the connection is gone, which the flusher finds out as well.
+		_ = w.conn.SetWriteDeadline(time.Now().Add(min(linger, w.timeout)))
+		for w.err == nil && (w.queue != nil || w.writing) {
+			w.startFlush()
+			w.changed.Wait()
+		}
+	}
+	w.drop()
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+// drop forgets what is queued.
+func (w *writer) drop() {
+	w.queue.free()
+	w.queue = nil
+}
+
+// arm sees to it that tick is called while somebody waits for the peer. It costs nothing while armed, which a deadline
+// for each operation would.
+func (w *writer) arm() {
+	if w.armed {
+		return
+	}
+	w.armed = true
+	if w.timer == nil {
+		w.timer = time.AfterFunc(w.timeout/ticksPerTimeout, w.tick)
+	} else {
+		w.timer.Reset(w.timeout / ticksPerTimeout)
+	}
+}
+
+// check is for tick to call. It returns an error if the peer has taken nothing for the timeout.
+func (w *writer) check() error {
+	if w.stalled.tick(w.writing) {
+		return fmt.Errorf("write to peer: nothing taken for %v: %w", w.timeout, os.ErrDeadlineExceeded)
+	}
+	return nil
+}
+
+// stall counts for how many ticks one thing has been under way. It is set to 0 when that thing has ended.
+type stall int
+
+// tick reports whether the thing has been going on for an IOTimeout. Ticks at which it is not active do not count, nor
+// do they clear the count.
+func (s *stall) tick(active bool) bool {
+	if active {
+		*s++
+	}
+	return *s > ticksPerTimeout
+}
+
+// noDeadline refuses deadlines: one would make Read or Write fail, which ends a ttrpc.Client or a server's connection for
+// good.
+type noDeadline struct{}
+
+// SetDeadline returns os.ErrNoDeadline.
+func (noDeadline) SetDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetReadDeadline returns os.ErrNoDeadline.
+func (noDeadline) SetReadDeadline(time.Time) error { return os.ErrNoDeadline }
+
+// SetWriteDeadline returns os.ErrNoDeadline.
+func (noDeadline) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
