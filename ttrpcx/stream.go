@@ -31,7 +31,8 @@ type clientStream struct {
 	stream ttrpc.ClientStream
 	ctx    *streamContext // of stream
 	last   error          // with which receiving from stream ended; nil for an end without an error
-	result error          // of the interceptors; nil only if last is set
+	waited atomic.Bool    // an invoker has seen the end of stream
+	result error          // of the interceptors; nil only after such an end
 
 	mu   sync.Mutex // held while stream is opened or received from
 	over bool       // stream is neither opened nor received from any more, except to drain it
@@ -67,6 +68,9 @@ func (s *clientStream) run(ctx context.Context, req *ttrpc.Request) {
 			s.client.logger.Error("interceptor panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			s.result = status.Errorf(codes.Internal, "an interceptor panicked: %v", v)
 		}
+		if s.result == nil && !s.waited.Load() {
+			s.result = status.Error(codes.Internal, "an interceptor returned no error before the stream had ended")
+		}
 		cancel() // what still receives
 		s.finish()
 	}()
@@ -94,6 +98,7 @@ func (s *clientStream) invoke(ctx context.Context, req *ttrpc.Request, resp *ttr
 	case <-s.client.closed:
 		err = ttrpc.ErrClosed
 	}
+	s.waited.Store(true)
 	if st, ok := status.FromError(err); ok { // the server's, or nil
 		resp.Status = st.Proto()
 		return nil
@@ -170,7 +175,7 @@ func (s *clientStream) RecvMsg(m any) error {
 	if s.desc.StreamingServer {
 		return s.end(io.EOF)
 	}
-	return s.end(err)
+	return s.end(nil)
 }
 
 // end returns how the stream ended, which is well if the interceptors say so.
@@ -187,13 +192,6 @@ func (s *clientStream) end(well error) error {
 func (s *clientStream) finish() {
 	s.mu.Lock()
 	s.over = true
-	select {
-	case <-s.received:
-	default:
-		if s.result == nil {
-			s.result = status.Error(codes.Internal, "an interceptor returned no error before the stream had ended")
-		}
-	}
 	s.mu.Unlock()
 	close(s.returned)
 	if s.stream == nil {

@@ -19,5 +19,5 @@ func dial(ctx context.Context, e endpoint.Endpoint) (client.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return caller.Of(benchv1.NewBenchClient(c.TTRPC), c), nil
+	return caller.Of(benchv1.CallBench(c), c), nil
 }

@@ -25,6 +25,6 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	benchv1.RegisterBenchService(s.TTRPC, service.Of(new(server.Handler)))
+	benchv1.HandleBench(s, service.Of(new(server.Handler)))
 	return s.ListenAndServe(ctx)
 }

@@ -333,11 +333,11 @@ const file_bench_v1_bench_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\fR\apayload\"\r\n" +
 	"\vHoldRequest\"\x0e\n" +
-	"\fHoldResponse2\xb6\x01\n" +
-	"\x05Bench\x125\n" +
-	"\x04Echo\x12\x15.bench.v1.EchoRequest\x1a\x16.bench.v1.EchoResponse\x12?\n" +
-	"\x06Stream\x12\x17.bench.v1.StreamRequest\x1a\x18.bench.v1.StreamResponse(\x010\x01\x125\n" +
-	"\x04Hold\x12\x15.bench.v1.HoldRequest\x1a\x16.bench.v1.HoldResponseb\x06proto3"
+	"\fHoldResponse2\xbc\x01\n" +
+	"\x05Bench\x127\n" +
+	"\x04Echo\x12\x15.bench.v1.EchoRequest\x1a\x16.bench.v1.EchoResponse\"\x00\x12A\n" +
+	"\x06Stream\x12\x17.bench.v1.StreamRequest\x1a\x18.bench.v1.StreamResponse\"\x00(\x010\x01\x127\n" +
+	"\x04Hold\x12\x15.bench.v1.HoldRequest\x1a\x16.bench.v1.HoldResponse\"\x00b\x06proto3"
 
 var (
 	file_bench_v1_bench_proto_rawDescOnce sync.Once
