@@ -48,6 +48,11 @@ test: ## run all tests
 test-race: ## run all tests with the race detector, which needs a C compiler
 	$(call in,$(MODULES),go test -timeout $(TEST_TIMEOUT) -race ./...)
 
+.PHONY: test-root
+test-root: ## run all tests as root, and fail where one would be skipped because a program is missing
+	@test "$$(id -u)" = 0 || { echo 'test-root: you are not root: sudo -H env "PATH=$$PATH" make test-root' >&2; exit 1; }
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && TMPDIR=$$tmp TEST_REQUIRE=all $(MAKE) test
+
 .PHONY: chaos
 chaos: ## attack, stop and kill servers at length, with the race detector: FRAMES frames (a million), ROUNDS stops (50)
 	go test -race -count 1 -timeout 2h -v -run '^Test(Chaos|Stop|Kill)' ./internal/e2e \

@@ -29,9 +29,7 @@ import (
 // asNobody runs f with the ids of another user, in the given groups. They are those of one thread, which dies with it.
 func asNobody(t *testing.T, gid int, groups []int, f func()) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can become another user")
-	}
+	proctest.Root(t)
 	failed := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked
@@ -54,17 +52,46 @@ func asNobody(t *testing.T, gid int, groups []int, f func()) {
 	}
 }
 
+// sharedDir returns a directory of the test's own that other users can reach, as those below TMPDIR need not be.
+func sharedDir(t *testing.T) string {
+	t.Helper()
+	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
+		dir, err := os.MkdirTemp(parent, "t-")
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+		asNobody(t, nobody, nil, func() { _, err = os.Stat(dir) })
+		if err == nil {
+			return dir
+		}
+	}
+	proctest.Missing(t, "a directory for temporary files that other users can reach: set TMPDIR to one")
+	return ""
+}
+
+// serveOthers serves where other users can reach the socket.
+func serveOthers(t *testing.T, o ttrpcx.ServerOptions, service ...testservice.Service) *served {
+	t.Helper()
+	o.Address = filepath.Join(sharedDir(t), "s")
+	return serve(t, o, service...)
+}
+
 func TestPeerFromContext(t *testing.T) {
 	peers := make(chan ttrpcx.Peer, 1)
-	s := serve(t, ttrpcx.ServerOptions{Allow: ttrpcx.Allow{UIDs: []uint32{nobody}}}, unary(func(ctx context.Context) error {
+	service := unary(func(ctx context.Context) error {
 		p, ok := ttrpcx.PeerFromContext(ctx)
 		if !ok {
 			return errors.New("no peer in the context")
 		}
 		peers <- p
 		return nil
-	}))
+	})
 	t.Run("same user", func(t *testing.T) {
+		s := serve(t, ttrpcx.ServerOptions{}, service)
 		if err := call(t.Context(), mustDial(t, s.options())); err != nil {
 			t.Fatal(err)
 		}
@@ -87,9 +114,7 @@ func TestPeerFromContext(t *testing.T) {
 		for i := range groups {
 			groups[i] = 70000 + i
 		}
-		if err := reachable(strings.TrimPrefix(s.address, "unix://")); err != nil {
-			t.Fatal(err)
-		}
+		s := serveOthers(t, ttrpcx.ServerOptions{Allow: ttrpcx.Allow{UIDs: []uint32{nobody}}}, service)
 		var err error
 		asNobody(t, 70200, groups, func() {
 			var client *ttrpc.Client
@@ -131,9 +156,8 @@ func TestOtherUsers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			called := make(chan struct{}, 1)
-			s := serve(t, ttrpcx.ServerOptions{Allow: c.allow}, unary(func(context.Context) error { called <- struct{}{}; return nil }))
-			path := strings.TrimPrefix(s.address, "unix://")
-			if err := errors.Join(os.Chmod(path, 0o666), reachable(path)); err != nil {
+			s := serveOthers(t, ttrpcx.ServerOptions{Allow: c.allow}, unary(func(context.Context) error { called <- struct{}{}; return nil }))
+			if err := os.Chmod(strings.TrimPrefix(s.address, "unix://"), 0o666); err != nil {
 				t.Fatal(err)
 			}
 			var err error
@@ -168,11 +192,6 @@ func TestOtherUsers(t *testing.T) {
 	}
 }
 
-// reachable lets everyone into the test's directories above the path.
-func reachable(path string) error {
-	return errors.Join(os.Chmod(filepath.Dir(path), 0o711), os.Chmod(filepath.Dir(filepath.Dir(path)), 0o711))
-}
-
 // callRole is the environment variable with which this test's binary, started again, is a client that calls there. Its exit
 // code is the code of the call's status.
 const callRole = "TTRPCX_TEST_CALL"
@@ -193,17 +212,9 @@ func init() {
 
 // TestOtherUsersProcess runs a client as another user against a server here.
 func TestOtherUsersProcess(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can run a process as another user")
-	}
-	bin, err := os.MkdirTemp("", "t-") // the binary itself may be where others cannot reach it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(bin) })
+	exe := filepath.Join(sharedDir(t), "client") // others may not be able to reach the binary itself
 	binary, err := os.ReadFile(os.Args[0])
-	exe := filepath.Join(bin, "client")
-	if err := errors.Join(err, os.Chmod(bin, 0o755), os.WriteFile(exe, binary, 0o755)); err != nil {
+	if err := errors.Join(err, os.WriteFile(exe, binary, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -214,9 +225,8 @@ func TestOtherUsersProcess(t *testing.T) {
 		"admitted": {ttrpcx.Allow{GIDs: []uint32{70001}}, codes.OK},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, ttrpcx.ServerOptions{Allow: c.allow})
-			path := strings.TrimPrefix(s.address, "unix://")
-			if err := errors.Join(os.Chmod(path, 0o666), reachable(path)); err != nil {
+			s := serveOthers(t, ttrpcx.ServerOptions{Allow: c.allow})
+			if err := os.Chmod(strings.TrimPrefix(s.address, "unix://"), 0o666); err != nil {
 				t.Fatal(err)
 			}
 			cmd := exec.Command(exe)
@@ -238,13 +248,11 @@ func TestOtherUsersProcess(t *testing.T) {
 
 // TestServerOfAnotherUser wants nothing sent to a server that is not the one that the client looks for.
 func TestServerOfAnotherUser(t *testing.T) {
-	path := socketPath(t)
-	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+	dir := sharedDir(t)
+	if err := os.Chown(dir, nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.Chown(filepath.Dir(path), nobody, nobody), reachable(path)); err != nil {
-		t.Skip("only root can give a directory to another user")
-	}
+	path := filepath.Join(dir, "s")
 	var l net.Listener
 	asNobody(t, nobody, nil, func() {
 		var err error
@@ -275,10 +283,7 @@ func TestServerOfAnotherUser(t *testing.T) {
 
 // TestSocketOfAnotherUser tells a user who may not reach the socket why.
 func TestSocketOfAnotherUser(t *testing.T) {
-	s := serve(t, ttrpcx.ServerOptions{})
-	if err := reachable(strings.TrimPrefix(s.address, "unix://")); err != nil {
-		t.Fatal(err)
-	}
+	s := serveOthers(t, ttrpcx.ServerOptions{})
 	var err error
 	asNobody(t, nobody, nil, func() { _, err = dial(t, s.options()) })
 	wantError(t, err, s.address, "permission denied", "another user's")

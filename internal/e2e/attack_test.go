@@ -220,7 +220,7 @@ func TestIdleConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	if limit.Max < uint64(idle)+100 {
-		t.Skipf("a process may have %d descriptors, and %d connections need more", limit.Max, idle)
+		proctest.Missing(t, "descriptors for %d connections: raise the limit of %d with `ulimit -Hn`", idle, limit.Max)
 	}
 	s := startWatched(t, proctest.Socket(t), "-io-timeout", "1s")
 	s.wantServed(t)

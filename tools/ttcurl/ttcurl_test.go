@@ -374,10 +374,7 @@ _ttcurl`
 // inShell returns what a shell prints that finds ttcurl.
 func inShell(t *testing.T, shell string, args ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath(shell); err != nil {
-		t.Skip(err)
-	}
-	cmd := exec.Command(shell, args...)
+	cmd := exec.Command(proctest.Program(t, shell), args...)
 	cmd.Env = append(os.Environ(), "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -1,6 +1,7 @@
 package containerd_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +13,9 @@ import (
 	"syscall"
 	"testing"
 
+	bootstrap "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"example.com/ttrpc-starter/internal/proctest"
 )
@@ -37,13 +40,8 @@ disabled_plugins = [
 // daemon starts the machine's containerd in a directory of its own, which it returns.
 func daemon(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("containerd needs root")
-	}
-	path, err := exec.LookPath("containerd")
-	if err != nil {
-		t.Skip(err)
-	}
+	proctest.Root(t)
+	path := proctest.Program(t, "containerd")
 	dir := filepath.Dir(strings.TrimPrefix(proctest.Socket(t), "unix://"))
 	file := filepath.Join(dir, "config.toml")
 	if err := os.WriteFile(file, fmt.Appendf(nil, config, dir), 0o600); err != nil {
@@ -68,14 +66,13 @@ func TestDaemon(t *testing.T) {
 
 func TestShim(t *testing.T) {
 	dir := daemon(t)
-	path, err := exec.LookPath("containerd-shim-runc-v2")
-	if err != nil {
-		t.Skip(err)
-	}
-	address, log := shim(t, path, dir)
-	flags := schema("runtime/task/v2/shim.proto")
+	path := proctest.Program(t, "containerd-shim-runc-v2")
+	started, log := shim(t, path, dir)
+	address := started.GetAddress()
+	flags := schema(fmt.Sprintf("runtime/task/v%d/shim.proto", started.GetVersion()))
+	task := fmt.Sprintf("containerd.task.v%d.Task/", started.GetVersion())
 
-	out, _ := ttcurl(t, 0, flags, address, "containerd.task.v2.Task/Connect", "-d", `{"id": "demo"}`)
+	out, _ := ttcurl(t, 0, flags, address, task+"Connect", "-d", `{"id": "demo"}`)
 	var connected struct{ ShimPid int }
 	if err := json.Unmarshal([]byte(out), &connected); err != nil {
 		t.Fatal(err)
@@ -88,11 +85,11 @@ func TestShim(t *testing.T) {
 	if name, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", connected.ShimPid)); err != nil || name != path {
 		t.Errorf("the shim says that it is process %d, which is %s (%v)", connected.ShimPid, name, err)
 	}
-	ttcurl(t, 64+int(codes.NotFound), flags, address, state, "-d", `{"id": "demo"}`)
+	ttcurl(t, 64+int(codes.NotFound), flags, address, task+"State", "-d", `{"id": "demo"}`)
 	ttcurl(t, 64+int(codes.Unimplemented), schema(eventFiles...), address, forward, "-d", event("/hello"))
 
 	// The shim ends with this call, before or after it answers.
-	p := proctest.Run(t, command(flags, address, "containerd.task.v2.Task/Shutdown", "-d", `{"id": "demo", "now": true}`))
+	p := proctest.Run(t, command(flags, address, task+"Shutdown", "-d", `{"id": "demo", "now": true}`))
 	if code := p.ExitCode(); code != 0 && code != 64+int(codes.Unavailable) {
 		t.Errorf("exit code %d: %s", code, p.Stderr())
 	}
@@ -101,8 +98,8 @@ func TestShim(t *testing.T) {
 	}
 }
 
-// shim starts a shim as containerd does. It returns the shim's address and its log, which ends with it.
-func shim(t *testing.T, path, dir string) (address string, log io.Reader) {
+// shim starts a shim as containerd does. It returns what the shim says of itself, and its log, which ends with it.
+func shim(t *testing.T, path, dir string) (started *bootstrap.BootstrapResult, log io.Reader) {
 	t.Helper()
 	bundle := filepath.Join(dir, "bundle")
 	pipe := filepath.Join(bundle, "log")
@@ -123,11 +120,28 @@ func shim(t *testing.T, path, dir string) (address string, log io.Reader) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	cmd := exec.Command(path, "-namespace", "test", "-id", "demo", "-address", filepath.Join(dir, "c"), "start")
-	cmd.Dir = bundle
-	p := proctest.Run(t, cmd)
-	if p.ExitCode() != 0 {
-		t.Skipf("%s: %s", path, p.Stderr()) // containerd 2.3 and newer start it in another way
+	params, err := proto.Marshal(&bootstrap.BootstrapParams{InstanceID: "demo", Namespace: "test"})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return p.Stdout(), r
+	for _, stdin := range [][]byte{nil, params} { // containerd 1's shims refuse parameters there, 2.4's refuse none
+		cmd := exec.Command(path, "-namespace", "test", "-id", "demo", "-address", filepath.Join(dir, "c"), "start")
+		cmd.Dir = bundle
+		cmd.Stdin = bytes.NewReader(stdin)
+		if p := proctest.Run(t, cmd); p.ExitCode() == 0 {
+			return parseStarted(p.Stdout()), r
+		}
+	}
+	t.Fatalf("%s does not start, with parameters or without", path)
+	return nil, nil
+}
+
+// parseStarted reads what a shim prints when it has started: a message since containerd 2.3, JSON since 2.0, and an
+// address before that.
+func parseStarted(printed string) *bootstrap.BootstrapResult {
+	started := new(bootstrap.BootstrapResult)
+	if proto.Unmarshal([]byte(printed), started) == nil || json.Unmarshal([]byte(printed), started) == nil {
+		return started
+	}
+	return &bootstrap.BootstrapResult{Version: 2, Address: printed}
 }
