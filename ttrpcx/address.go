@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Address is where a server listens or a client dials. ParseAddress makes them; the zero Address is none.
+// Address is where a server listens or a client dials. ParseAddress returns one. The zero Address is not valid.
 type Address struct {
 	scheme scheme
 	rest   string // the path, the name, or host:port
@@ -26,15 +26,16 @@ const (
 	schemeSystemd  scheme = "systemd"
 )
 
-// DefaultAddress returns the address on which the server and the client of the application called app agree when they are not
-// told one: $TTRPC_ADDRESS if set, else a socket in a directory that is the user's alone, below $XDG_RUNTIME_DIR or else
-// below the temporary directory. Nothing is created. app must be a legal file name.
+// DefaultAddress returns the address that the server and the client of the application called app use if they are given
+// none. It is $TTRPC_ADDRESS, if set. Otherwise it is a socket in a directory that only the user can access, below
+// $XDG_RUNTIME_DIR or, without it, below the temporary directory. DefaultAddress creates nothing. app must be a valid
+// file name.
 func DefaultAddress(app string) string {
 	if a := os.Getenv("TTRPC_ADDRESS"); a != "" {
 		return a
 	}
 	dir := filepath.Join(os.TempDir(), app+"-"+strconv.Itoa(os.Getuid()))
-	if d := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(d) { // relative ones are to be ignored: XDG Base Directory
+	if d := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(d) { // XDG Base Directory says to ignore relative paths
 		dir = filepath.Join(d, app)
 	}
 	return "unix://" + filepath.ToSlash(filepath.Join(dir, app+".sock"))
@@ -45,11 +46,12 @@ func DefaultAddress(app string) string {
 //	unix:///run/app/app.sock   a unix socket, absolute path
 //	unix:app.sock              a unix socket, relative to the working directory
 //	/run/app/app.sock          either of these without the scheme
-//	unix-abstract:name         a socket in Linux's abstract namespace; a client's only, as anyone may listen there
-//	tcp://host:port            TCP, with TLS unless it is turned off; port 0 lets a server take any
-//	systemd: or systemd:name   the socket that systemd passes, by its FileDescriptorName= if there are more; a server's only
+//	unix-abstract:name         a socket in Linux's abstract namespace; clients only, because any user can listen there
+//	tcp://host:port            TCP, with TLS unless it is turned off; with port 0, a server takes any free port
+//	systemd: or systemd:name   the socket that systemd passes; for servers only. The name is the FileDescriptorName= of
+//	                           systemd.socket(5). It is needed if systemd passes more than one socket.
 //
-// Paths and names are taken as they stand; there is no escape for any character.
+// Paths and names are used unchanged: no character can be escaped.
 func ParseAddress(s string) (Address, error) {
 	a, err := parseAddress(s)
 	if err != nil {
@@ -60,7 +62,7 @@ func ParseAddress(s string) (Address, error) {
 
 func parseAddress(s string) (Address, error) {
 	if s == "" {
-		return Address{}, errors.New("none is given: want unix:PATH, a path or tcp://HOST:PORT")
+		return Address{}, errors.New("the address is empty: want unix:PATH, a path or tcp://HOST:PORT")
 	}
 	prefix, rest, ok := strings.Cut(s, ":")
 	if !ok || strings.ContainsAny(prefix, `/\.`) || len(prefix) == 1 { // a bare path; one letter is a Windows drive
@@ -79,7 +81,8 @@ func parseAddress(s string) (Address, error) {
 		if limit := unixPathLimit(); rest == "" {
 			return Address{}, errors.New("the name is empty")
 		} else if len(rest) >= limit {
-			return Address{}, fmt.Errorf("the name has %d bytes; an abstract socket's may have at most %d", len(rest), limit-1)
+			return Address{}, fmt.Errorf("the name has %d bytes; an abstract socket's name has at most %d",
+				len(rest), limit-1)
 		}
 		return Address{schemeAbstract, rest}, nil
 	case schemeTCP:
@@ -91,7 +94,8 @@ func parseAddress(s string) (Address, error) {
 	case schemeSystemd:
 		return Address{schemeSystemd, rest}, nil
 	}
-	return Address{}, fmt.Errorf("unknown scheme %q: want unix, unix-abstract, tcp or systemd (a file of that name is ./%s)", prefix, s)
+	return Address{}, fmt.Errorf(
+		"unknown scheme %q: want unix, unix-abstract, tcp or systemd (for a file of that name: ./%s)", prefix, s)
 }
 
 func parseUnix(path string) (Address, error) {
@@ -99,13 +103,14 @@ func parseUnix(path string) (Address, error) {
 	case path == "":
 		return Address{}, errors.New("the path is empty")
 	case path[0] == '@':
-		return Address{}, fmt.Errorf("a path that starts with @ would be taken for an abstract socket: write ./%s or unix-abstract:%s", path, path[1:])
+		return Address{}, fmt.Errorf(
+			"a path that starts with @ would mean an abstract socket: write ./%s or unix-abstract:%s", path, path[1:])
 	case strings.ContainsRune(path, 0):
-		return Address{}, errors.New("the path has a zero byte in it")
+		return Address{}, errors.New("the path contains a zero byte")
 	case strings.HasSuffix(path, "/"):
 		return Address{}, errors.New("the path names a directory: add the socket's name")
 	case len(path) >= limit:
-		return Address{}, fmt.Errorf("the path has %d bytes; a unix socket's may have at most %d", len(path), limit-1)
+		return Address{}, fmt.Errorf("the path has %d bytes; a unix socket's path has at most %d", len(path), limit-1)
 	}
 	return Address{schemeUnix, path}, nil
 }
@@ -117,7 +122,8 @@ func parseTCP(hostport string) (Address, error) {
 	}
 	switch n, err := strconv.ParseUint(port, 10, 16); {
 	case host == "":
-		return Address{}, errors.New("the host is empty: name one, such as localhost (0.0.0.0 and [::] are all of this machine's)")
+		return Address{}, errors.New(
+			"the host is empty: name one, such as localhost (0.0.0.0 and [::] mean all addresses of this machine)")
 	case strings.ContainsAny(host, "/@?# \t\r\n\x00"):
 		return Address{}, fmt.Errorf("%q is not a host", host)
 	case port == "":
@@ -129,8 +135,8 @@ func parseTCP(hostport string) (Address, error) {
 	}
 }
 
-// unixPathLimit is the size of sockaddr_un.sun_path, which holds a terminating zero too: unix(7) on Linux and Windows,
-// unix(4) on darwin and the BSDs.
+// unixPathLimit returns the size in bytes of sockaddr_un.sun_path, the terminating zero included: unix(7) on Linux and
+// Windows, unix(4) on darwin and the BSDs.
 func unixPathLimit() int {
 	switch runtime.GOOS {
 	case "linux", "windows":
@@ -140,7 +146,7 @@ func unixPathLimit() int {
 	}
 }
 
-// String returns the address in the form that ParseAddress reads back to an equal Address.
+// String returns the address in a form that ParseAddress parses to an equal Address.
 func (a Address) String() string {
 	switch {
 	case a.scheme == schemeTCP, a.scheme == schemeUnix && filepath.IsAbs(a.rest):
@@ -149,7 +155,7 @@ func (a Address) String() string {
 	return string(a.scheme) + ":" + a.rest
 }
 
-// dialable returns the network and address that package net takes for the address.
+// dialable returns the network and the address for package net, or an error if a client cannot dial a.
 func (a Address) dialable() (network, address string, err error) {
 	switch a.scheme {
 	case schemeUnix:
@@ -162,5 +168,5 @@ func (a Address) dialable() (network, address string, err error) {
 	case schemeTCP:
 		return "tcp", a.rest, nil
 	}
-	return "", "", errors.New("a client cannot dial this: want unix, unix-abstract or tcp")
+	return "", "", errors.New("a client cannot dial this scheme: want unix, unix-abstract or tcp")
 }

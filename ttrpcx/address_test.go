@@ -44,7 +44,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		t.Errorf("the longest path is refused: %v", err)
 	}
 	for in, want := range map[string]string{
-		"":                                 "none is given",
+		"":                                 "address is empty",
 		"unix:":                            "path is empty",
 		"unix://":                          "absolute path",
 		"unix://app.sock":                  "absolute path",
@@ -81,7 +81,10 @@ func TestParseAddressRefuses(t *testing.T) {
 }
 
 func FuzzParseAddress(f *testing.F) {
-	for _, s := range []string{"unix:///a", "unix:a", "a", "unix-abstract:a", "tcp://a:1", "tcp://[::1]:1", "systemd:", "unix:////a", "tcp://[]:1"} {
+	for _, s := range []string{
+		"unix:///a", "unix:a", "a", "unix:////a", "unix-abstract:a", "systemd:",
+		"tcp://a:1", "tcp://[::1]:1", "tcp://[]:1",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

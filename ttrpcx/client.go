@@ -14,15 +14,17 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
-// Client calls the methods of one server, over one connection that outlives the server: see wire.ClientConn.
+// Client calls the methods of one server. It has one connection, which is made again after the server was restarted:
+// see wire.ClientConn.
 //
-// Its interceptors are of ttrpc's type for unary calls, and run around streams as well. Around a stream, the invoker
-// opens it and returns when it ends, without opening another if it is called again; the request has the metadata and the timeout that are sent, and the first message if
-// the client sends only one; the response gets the status with which the server ends the stream, and no message. From the outside
-// in, each call passes: the log, the interceptors of ClientOptions, and what gives each error a status.
+// Each call passes, from the outside in: the log, the interceptors of ClientOptions, and an interceptor that gives each
+// error a status. They have ttrpc's type for unary calls, and run around streams as well. For a stream,
+//   - the invoker opens the stream, and returns when the stream ends; a second call waits for the same stream,
+//   - the request has the metadata and the timeout that are sent, and the first message if the client sends only one,
+//   - the response gets the status with which the server ends the stream, and no message.
 type Client struct {
-	// TTRPC is the client inside, for code that was generated for ttrpc alone. Streams that are opened with it and not with
-	// Client send neither metadata nor deadline and have no interceptors, as in ttrpc.
+	// TTRPC is the ttrpc client that Client uses. Code that was generated for ttrpc alone needs it. A stream that is
+	// opened with it is as in ttrpc: it sends neither metadata nor a deadline, and has no interceptors.
 	TTRPC *ttrpc.Client
 
 	logger    *slog.Logger
@@ -30,7 +32,7 @@ type Client struct {
 	closed    chan struct{}
 }
 
-// NewClient dials the server for the first time and returns that attempt's error as it is: see Dial. ctx bounds this alone.
+// NewClient dials the server, and returns Dial's error if it cannot. ctx bounds this first connection only.
 func NewClient(ctx context.Context, options ClientOptions) (*Client, error) {
 	options.Logger = cmp.Or(options.Logger, slog.Default())
 	conn, err := Dial(ctx, options)
@@ -49,17 +51,17 @@ func NewClient(ctx context.Context, options ClientOptions) (*Client, error) {
 	return c, nil
 }
 
-// Call makes a unary call. It is what ttrpc.Client has, and every error has a status.
+// Call makes a unary call, as ttrpc.Client.Call does. Every error has a status.
 func (c *Client) Call(ctx context.Context, service, method string, req, resp any) error {
 	return c.TTRPC.Call(ctx, service, method, req, resp)
 }
 
-// NewStream opens a stream. It is what ttrpc.Client has, except that the stream carries the metadata and the deadline of
-// ctx, that it runs inside the client's interceptors, and that every error but io.EOF has a status. req is nil unless
-// the client sends one message only.
+// NewStream opens a stream, as ttrpc.Client.NewStream does. In addition, it sends the metadata and the deadline of ctx,
+// the client's interceptors run around the stream, and every error except io.EOF has a status. req is nil unless the
+// client sends only one message.
 //
-// A stream that is not received from to its end, which is any error of RecvMsg, lasts until ctx ends or the client is
-// closed. What the server sends on a stream whose ctx has ended is read and dropped.
+// A stream ends when RecvMsg returns an error, ctx ends or the client is closed. So receive until an error, or end ctx.
+// Messages that the server sends after the end of ctx are dropped.
 func (c *Client) NewStream(
 	ctx context.Context, desc *ttrpc.StreamDesc, service, method string, req any,
 ) (ttrpc.ClientStream, error) {
@@ -72,7 +74,7 @@ func (c *Client) NewStream(
 			return nil, status.Errorf(codes.Internal, "marshal the request: %v", err)
 		}
 	default:
-		return nil, status.Errorf(codes.Internal, "send a %T, which is no message", req)
+		return nil, status.Errorf(codes.Internal, "send a %T: want a protobuf message", req)
 	}
 	md, _ := ttrpc.GetMetadata(ctx)
 	for key, values := range md {

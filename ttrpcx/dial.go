@@ -35,8 +35,8 @@ func Dial(ctx context.Context, options ClientOptions) (net.Conn, error) {
 	return conn, nil
 }
 
-// DialOnce connects like Dial, to a connection for one call: it is as the network gives it, and its end is final.
-// options.IOTimeout has no effect.
+// DialOnce connects as Dial does, and returns the network's connection as it is: it is not made again when it is lost.
+// options.IOTimeout, Logger and WaitForReady have no effect.
 func DialOnce(ctx context.Context, options ClientOptions) (net.Conn, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func dial(ctx context.Context, address Address, options ClientOptions) (_ net.Co
 		}
 	}()
 	if unixConn, ok := conn.(*net.UnixConn); ok {
-		// What is not known on this platform cannot be checked; the server says so at its start.
+		// On a platform without peer credentials there is nothing to check. The server logs that at its start.
 		c, err := peerCredentials(unixConn)
 		if errors.Is(err, errCannotTell) {
 			return conn, nil
@@ -79,7 +79,7 @@ func dial(ctx context.Context, address Address, options ClientOptions) (_ net.Co
 			return nil, err
 		}
 		if err := options.Allow.check(c); err != nil {
-			return nil, optionErrorf("the server's %v: %s says who may be the server", err, optionUIDs)
+			return nil, optionErrorf("the server's %v: add its user to %s if you trust it", err, optionUIDs)
 		}
 		return conn, nil
 	}
@@ -94,16 +94,16 @@ func dial(ctx context.Context, address Address, options ClientOptions) (_ net.Co
 	if err != nil {
 		return nil, err
 	}
-	config.ServerName, _, _ = strings.Cut(host, "%") // certificates know no zones
-	secured := &clientTLS{tls.Client(conn, config)}
-	if err := secured.HandshakeContext(ctx); err != nil {
+	config.ServerName, _, _ = strings.Cut(host, "%") // certificates have no IPv6 zones
+	tlsConn := &clientTLS{tls.Client(conn, config)}
+	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return nil, refusedByServer(err)
 	}
-	return secured, nil
+	return tlsConn, nil
 }
 
-// clientTLS says by whom a connection was ended: in TLS 1.3 the client is done with the handshake before the server has
-// seen its certificate, so that a refusal shows only when the client reads.
+// clientTLS makes an error of Read say that the server has refused the client. In TLS 1.3 the client's handshake is
+// over before the server has seen the client's certificate, so the client learns of a refusal only when it reads.
 type clientTLS struct{ *tls.Conn }
 
 func (c *clientTLS) Read(p []byte) (int, error) {
@@ -112,13 +112,13 @@ func (c *clientTLS) Read(p []byte) (int, error) {
 }
 
 func refusedByServer(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" { // crypto/tls, of an alert
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" { // an alert, in crypto/tls
 		return fmt.Errorf("the server refused the connection: %w", op.Err)
 	}
 	return err
 }
 
-// cause returns what is behind an error of package net, without the address that it repeats.
+// cause returns the error inside an error of package net, because the outer one repeats the address.
 func cause(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		err = op.Err
@@ -129,15 +129,15 @@ func cause(err error) error {
 	return err
 }
 
-// hint returns what to do about an error, if that is known.
+// hint returns a likely reason for an error, or "" if none is known.
 func hint(err error) string {
 	switch {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):
 		return " (is the server running?)"
 	case errors.Is(err, syscall.EACCES):
-		return " (the socket or its directory is another user's)"
+		return " (the socket or its directory belongs to another user)"
 	case errors.Is(err, io.EOF):
-		return " (the server hung up on the TLS handshake: does it want TLS?)"
+		return " (the server closed the connection during the TLS handshake: does it use TLS?)"
 	}
 	return ""
 }

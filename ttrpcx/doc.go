@@ -1,24 +1,28 @@
-// Package ttrpcx gives a ttrpc program what ttrpc leaves to its users: sockets that are safe, limits on what a peer can do, a
-// shutdown that loses no call, a client that outlives its server, and interceptors, metadata and deadlines for streams.
+// Package ttrpcx adds to a ttrpc program what ttrpc leaves to its users: safe sockets, limits on what a peer can do, a
+// shutdown that loses no call, a client that connects again, and interceptors, metadata and deadlines for streams.
 //
 // # A server and a client
 //
-// [NewServer] builds a server with all of that, [NewClient] dials one. Both take a struct of options whose zero values are
-// usable, and so are both types where generated code wants a [ttrpc.Server] or a [ttrpc.Client]. See their examples.
+// [NewServer] returns a server with all of that, and [NewClient] a client. Both take a struct of options, whose zero
+// values are usable. See the example of the package.
 //
-// # A program that exists already
+// # An existing program
 //
-// Two lines of a ttrpc server change, the one that listens and the one that serves; the server itself stays as it is:
+// In an existing ttrpc server, change two lines: the one that listens and the one that serves. The server itself stays
+// as it is:
 //
 //	l, err := ttrpcx.Listen(ctx, ttrpcx.ServerOptions{Address: "unix:///run/app/app.sock"})
 //	err = ttrpcx.Serve(ctx, server, l)
 //
-// and one line of a client, the one that dials:
+// In an existing client, change the line that dials:
 //
 //	conn, err := ttrpcx.Dial(ctx, ttrpcx.ClientOptions{Address: "unix:///run/app/app.sock"})
 //
 // # The pieces
 //
-// Package wire has the two connections, package interceptor what runs around each call, package reflection gRPC's server
-// reflection, and package heapfloor trades memory for fewer collections of garbage. Each can be used without the others.
+// Each of these packages can be used without the others:
+//   - wire: the client's and the server's connection
+//   - interceptor: the log, the recovery from panics, deadlines and size checks that run around each call
+//   - reflection: gRPC's server reflection
+//   - heapfloor: fewer garbage collections, for more memory
 package ttrpcx

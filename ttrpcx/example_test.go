@@ -16,7 +16,7 @@ import (
 	"example.com/ttrpc-starter/ttrpcx"
 )
 
-// address returns a unix socket's address in a new directory, and what removes it.
+// address returns the address of a unix socket in a new directory, and a function that removes the directory.
 func address() (address string, remove func()) {
 	dir, err := os.MkdirTemp("", "example-")
 	if err != nil {
@@ -25,7 +25,7 @@ func address() (address string, remove func()) {
 	return "unix://" + filepath.ToSlash(filepath.Join(dir, "app.sock")), func() { _ = os.RemoveAll(dir) }
 }
 
-// start runs a server until stop is called, which returns the server's error.
+// start starts a server. stop stops it and returns its error.
 func start(serve func(context.Context, *ttrpcx.Listener) error, options ttrpcx.ServerOptions) (stop func() error) {
 	l, err := ttrpcx.Listen(context.Background(), options)
 	if err != nil {
@@ -37,7 +37,7 @@ func start(serve func(context.Context, *ttrpcx.Listener) error, options ttrpcx.S
 	return func() error { cancel(); return <-ended }
 }
 
-// A server with an interceptor of its own, and a client with one, make a call. HandleTest and CallTest are generated code.
+// A client makes a call to a server. Both have an interceptor. HandleTest and CallTest are generated code.
 func Example() {
 	address, remove := address()
 	defer remove()
@@ -65,7 +65,8 @@ func Example() {
 		Address: address,
 		Logger:  quiet,
 		Interceptors: []ttrpc.UnaryClientInterceptor{func(
-			ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, info *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker,
+			ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, info *ttrpc.UnaryClientInfo,
+			invoke ttrpc.Invoker,
 		) error {
 			err := invoke(ctx, req, resp)
 			fmt.Println("client:", info.FullMethod, err)
@@ -86,8 +87,8 @@ func Example() {
 	// <nil>
 }
 
-// A server that exists already changes the line that listens and the line that serves. A client changes the line that
-// dials.
+// In an existing server, change the line that listens and the line that serves. In an existing client, change the line
+// that dials.
 func ExampleServe() {
 	address, remove := address()
 	defer remove()
@@ -114,14 +115,14 @@ func ExampleServe() {
 	fmt.Println(answer.GetFoo(), answer.GetBar(), err)
 
 	_ = client.Close()
-	stop() // open calls would still be answered
+	stop() // open calls would still get their answers
 	fmt.Println(<-ended)
 	// Output:
 	// Foo Bar <nil>
 	// <nil>
 }
 
-// A handler asks who calls.
+// A handler checks which user calls.
 func ExamplePeerFromContext() {
 	address, remove := address()
 	defer remove()
@@ -132,7 +133,7 @@ func ExamplePeerFromContext() {
 	}
 	testv1.HandleTest(server, testservice.Service{Begin: func(ctx context.Context, _ string) error {
 		peer, _ := ttrpcx.PeerFromContext(ctx)
-		if c := peer.Credentials; c != nil { // nil on platforms that cannot tell
+		if c := peer.Credentials; c != nil { // nil on platforms without credentials
 			fmt.Println("the caller is this process's user:", int(c.UID) == os.Geteuid())
 		}
 		return nil

@@ -2,7 +2,7 @@ package ttrpcx
 
 import "net"
 
-// NewListener makes a Listener of one that Listen would not make.
+// NewListener returns a Listener for a net.Listener that Listen would not return.
 func NewListener(l net.Listener, o ServerOptions) *Listener {
 	return &Listener{listener: l, options: o.WithDefaults()}
 }

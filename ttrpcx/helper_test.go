@@ -23,11 +23,10 @@ import (
 	"example.com/ttrpc-starter/ttrpcx"
 )
 
-// patience is how long anything awaited may take before the test fails. A test that passes never waits for it.
+// patience is how long a test waits for an event before it fails. A test that passes never waits that long.
 const patience = 20 * time.Second
 
-// socketPath returns a path for a unix socket in a directory of the test's own. testing's own temporary directories have
-// names that can be too long for one.
+// socketPath returns a path for a unix socket in a new directory. The names of T.TempDir can be too long for a socket.
 func socketPath(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "t-")
@@ -38,7 +37,7 @@ func socketPath(t testing.TB) string {
 	return filepath.Join(dir, "d", "s")
 }
 
-// journal is a log that tests read.
+// journal is a log that a test reads.
 type journal struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -52,7 +51,7 @@ func (j *journal) Write(p []byte) (int, error) {
 
 func (j *journal) logger() *slog.Logger { return slog.New(slog.NewTextHandler(j, nil)) }
 
-// lines returns the lines that hold all of the texts.
+// lines returns the lines that contain all of the texts.
 func (j *journal) lines(texts ...string) []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -69,7 +68,7 @@ func (j *journal) lines(texts ...string) []string {
 	return found
 }
 
-// wantOnly waits for a line that holds all of the texts, and fails if anything else was logged.
+// wantOnly waits for a line that contains all of the texts. The test fails if other lines were logged.
 func (j *journal) wantOnly(t *testing.T, texts ...string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("log line with %q", texts), func() bool { return len(j.lines(texts...)) > 0 })
@@ -78,14 +77,14 @@ func (j *journal) wantOnly(t *testing.T, texts ...string) {
 	}
 }
 
-// clear forgets what was logged.
+// clear removes all lines.
 func (j *journal) clear() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.buf.Reset()
 }
 
-// eventually waits for a state that nothing announces.
+// eventually waits for a state of which there is no notification.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -99,7 +98,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// noLeaks fails the test if, at its end, it has left goroutines or descriptors behind.
+// noLeaks fails the test if there are more goroutines or descriptors at its end than now.
 func noLeaks(t *testing.T) {
 	t.Helper()
 	goroutines, descriptors := runtime.NumGoroutine(), countDescriptors()
@@ -110,13 +109,13 @@ func noLeaks(t *testing.T) {
 	})
 }
 
-// countDescriptors returns 0 where the platform does not tell.
+// countDescriptors returns 0 on platforms without /proc.
 func countDescriptors() int {
 	fds, _ := os.ReadDir("/proc/self/fd")
 	return len(fds)
 }
 
-// unary returns the tests' service with f before its unary method.
+// unary returns a service that calls f at the start of its unary method.
 func unary(f func(context.Context) error) testservice.Service {
 	return testservice.Service{Begin: func(ctx context.Context, method string) error {
 		if method != "Unary" {
@@ -126,7 +125,7 @@ func unary(f func(context.Context) error) testservice.Service {
 	}}
 }
 
-// served is a server that runs in the test's process until the test ends.
+// served is a server in the test's process. It runs until the test ends.
 type served struct {
 	t        *testing.T
 	listener *ttrpcx.Listener
@@ -134,10 +133,10 @@ type served struct {
 	log      *journal
 	cancel   context.CancelFunc
 	ended    chan struct{}
-	err      error // of Serve, once ended is closed
+	err      error // of Serve, valid after ended is closed
 }
 
-// serve listens and serves; the default is a service that only answers.
+// serve listens and serves. The default service only answers.
 func serve(t *testing.T, o ttrpcx.ServerOptions, service ...testservice.Service) *served {
 	t.Helper()
 	if o.Address == "" {
@@ -187,7 +186,7 @@ func (s *served) stop() error {
 	return s.err
 }
 
-// options returns those of a client of the server.
+// options returns the options of a client of the server.
 func (s *served) options() ttrpcx.ClientOptions {
 	return ttrpcx.ClientOptions{Address: s.address, Logger: slog.New(slog.DiscardHandler)}
 }
@@ -213,7 +212,7 @@ func mustDial(t *testing.T, o ttrpcx.ClientOptions) *ttrpc.Client {
 	return client
 }
 
-// rawDial connects without a word, and without what Dial checks.
+// rawDial connects without Dial's checks, and sends nothing.
 func rawDial(t *testing.T, address string) net.Conn {
 	t.Helper()
 	network, name, _ := strings.Cut(address, "://")
@@ -239,7 +238,7 @@ func callAll(ctx context.Context, client *ttrpc.Client) error {
 	return testservice.CallAll(ctx, testv1.NewTestClient(client))
 }
 
-// wantHangUp fails unless the peer ends the connection without sending a byte.
+// wantHangUp fails the test unless the peer ends the connection and sends no byte.
 func wantHangUp(t *testing.T, conn net.Conn) {
 	t.Helper()
 	_ = conn.SetReadDeadline(time.Now().Add(patience))
@@ -248,17 +247,17 @@ func wantHangUp(t *testing.T, conn net.Conn) {
 	}
 }
 
-// wantError fails unless the error has all of the texts in it.
+// wantError fails the test unless the error's text contains all of the texts.
 func wantError(t *testing.T, err error, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
 		if err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("error is %v, want %q in it", err, text)
+			t.Errorf("error %v does not contain %q", err, text)
 		}
 	}
 }
 
-// marshalRequest returns the payload of a request that is answered with foo.
+// marshalRequest returns the payload of a request whose answer contains foo.
 func marshalRequest(t *testing.T, foo string) []byte {
 	t.Helper()
 	payload, err := proto.Marshal(&testv1.UnaryRequest{Foo: foo})

@@ -10,14 +10,16 @@ import (
 	"strings"
 )
 
-// Listener is where a server listens, together with whom it serves and within which limits.
+// Listener is a socket on which a server listens, together with the limits and the allowed peers that Serve applies to
+// it.
 type Listener struct {
 	listener net.Listener
 	options  ServerOptions
 	tls      *reloader // nil without TLS
 }
 
-// Listen starts to listen. A refused option is an error as Validate's; any other error names the address.
+// Listen starts to listen at options.Address. If it refuses an option, the error is one that ServerOptions.Validate
+// returns, or has an *OptionError inside. Any other error names the address.
 func Listen(ctx context.Context, options ServerOptions) (*Listener, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
@@ -47,15 +49,16 @@ func Listen(ctx context.Context, options ServerOptions) (*Listener, error) {
 func listen(ctx context.Context, address Address, options ServerOptions) (net.Listener, error) {
 	switch address.scheme {
 	case schemeUnix:
-		return listenUnix(ctx, address.rest, options.Allow.wide())
+		return listenUnix(ctx, address.rest, options.Allow.addsPeers())
 	case schemeSystemd:
-		return activated(address.rest)
+		return systemdListener(address.rest)
 	default:
 		return new(net.ListenConfig).Listen(ctx, "tcp", address.rest)
 	}
 }
 
-// check refuses what Validate could not know: what kind of socket systemd passes.
+// check refuses options that do not fit the kind of socket. Validate cannot do that, because it does not know which
+// kind systemd passes.
 func (l *Listener) check() error {
 	secure := l.tls != nil
 	switch network := l.listener.Addr().Network(); {
@@ -63,33 +66,34 @@ func (l *Listener) check() error {
 		return optionErrorf("this is TCP: it needs %s, %s and %s (or %s, on a network that you trust)",
 			optionCert, optionKey, optionCA, optionInsecure)
 	case network == "unix" && (secure || l.options.Insecure):
-		return optionErrorf("this is a unix socket: %s, %s, %s and %s are for TCP", optionCert, optionKey, optionCA, optionInsecure)
+		return optionErrorf("this is a unix socket: %s, %s, %s and %s are for TCP",
+			optionCert, optionKey, optionCA, optionInsecure)
 	case network != "tcp" && network != "unix":
 		return fmt.Errorf("this is a %s socket: want a stream (ListenStream= in systemd.socket(5))", network)
 	}
 	return nil
 }
 
-// warn says what a listener that looks safe lacks.
+// warn logs what the listener does not protect against, or why its users cannot connect.
 func (l *Listener) warn() {
 	unix, ours := l.listener.(*unixListener)
 	switch {
 	case l.options.Insecure:
-		l.options.Logger.Warn("plain TCP: anyone who reaches the port may call, and read and change what others call",
+		l.options.Logger.Warn("plain TCP: anybody on the network can make calls, and read and change other calls",
 			"address", l.String())
 	case l.tls == nil && runtime.GOOS != "linux" && runtime.GOOS != "darwin":
 		l.options.Logger.Warn("callers are not checked: " + errCannotTell.Error() +
-			"; the permissions of the socket's directory are all that guards it")
-	case ours && l.options.Allow.wide():
+			"; only the permissions of the socket's directory protect it")
+	case ours && l.options.Allow.addsPeers():
 		dir := filepath.Dir(unix.path)
 		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o011 == 0 {
-			l.options.Logger.Warn("the socket's directory lets in none of the users and groups that are allowed besides: chmod it 711",
+			l.options.Logger.Warn("other users are allowed, but the socket's directory keeps them out: chmod it 711",
 				"directory", dir)
 		}
 	}
 }
 
-// String returns the address in the form that a client dials, with the port that was taken if any was asked for.
+// String returns the address in the form that a client dials. If the port was 0, it is the port that the system chose.
 func (l *Listener) String() string {
 	addr := l.listener.Addr()
 	if addr.Network() == "tcp" {
@@ -101,8 +105,8 @@ func (l *Listener) String() string {
 	return Address{schemeUnix, addr.String()}.String()
 }
 
-// Addr returns the address in package net's form, which tells what kind of socket systemd has passed.
+// Addr returns the address in package net's form. Its network is the kind of the socket, also if systemd has passed it.
 func (l *Listener) Addr() net.Addr { return l.listener.Addr() }
 
-// Close stops listening. A unix socket that Listen made is removed. Serve does both.
+// Close stops listening, and removes a unix socket that Listen made. Serve calls it.
 func (l *Listener) Close() error { return l.listener.Close() }

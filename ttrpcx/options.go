@@ -10,63 +10,66 @@ import (
 	"github.com/containerd/ttrpc"
 )
 
-// TLSFiles names the PEM files of one side of mutual TLS. All three are needed.
+// TLSFiles names the PEM files for one end of a mutual TLS connection. All three are needed.
 type TLSFiles struct {
-	Cert string // this side's certificate, followed by the intermediate ones
+	Cert string // this end's certificate, followed by the intermediate certificates
 	Key  string // the certificate's private key
-	CA   string // the certificates that the other side's must go back to
+	CA   string // the certificate authorities that may have issued the peer's certificate
 }
 
-// ServerOptions say where and for whom a server listens, within which limits, and what runs around its calls. The zero value
-// of each field is usable, except that of Address.
+// ServerOptions are the address, the allowed peers, the limits and the interceptors of a server. The zero value of each
+// field except Address is usable.
 type ServerOptions struct {
-	// Address is where to listen, in a form that ParseAddress takes. It must be set: DefaultAddress has a good one.
+	// Address is the address to listen at, in a form that ParseAddress takes. It must be set, for example to the result
+	// of DefaultAddress.
 	Address string
 
-	// Allow adds to the users and groups that may connect to a unix socket: root and the server's own user.
+	// Allow is for unix sockets. It names the users and groups that may connect in addition to root and the server's
+	// user.
 	Allow Allow
 
-	// TLS is for TCP, where either all its files or Insecure must be given.
+	// TLS is for TCP, which needs either all files of TLS, or Insecure.
 	TLS TLSFiles
 
-	// Insecure turns TLS off: anybody that reaches the port may call, and read and change what others call.
+	// Insecure turns TLS off. Then anybody on the network can make calls, and read and change the calls of others.
 	Insecure bool
 
-	// MaxCalls is how many calls of one connection run at once; further ones wait. Default 256.
+	// MaxCalls is the number of calls of one connection that run at once. Further calls wait. Default: 256.
 	MaxCalls int
 
-	// MaxConnections bounds the connections in all; further ones are closed. Default 16384.
+	// MaxConnections is the number of connections that may be open. Further ones are closed. Default: 16384.
 	MaxConnections int
 
-	// MaxUserConnections bounds the connections of one user: a uid, a certificate's subject, or for plain TCP a host.
-	// Until its handshake is over, a TLS connection is its host's. Default: three quarters of MaxConnections, so that one
-	// user leaves room for others.
+	// MaxUserConnections is the number of connections that one user may have. A user is a uid, the subject of a
+	// certificate or, on plain TCP, a host. Until its handshake is over, a TLS connection counts for its host. Default:
+	// three quarters of MaxConnections, so that one user cannot take all.
 	MaxUserConnections int
 
-	// IOTimeout is how long a peer may leave a frame unfinished or not read what is written to it, and how long a TLS
-	// handshake may take. An idle connection may stay. Default 30 s.
+	// IOTimeout is the time that a peer has to finish a frame that it has begun, to read bytes that were written to it,
+	// and to finish a TLS handshake. An idle connection may stay open. Default: 30 s.
 	IOTimeout time.Duration
 
-	// ShutdownTimeout is how long open calls may go on once the server is told to stop. Default 10 s.
+	// ShutdownTimeout is the time that open calls have to finish when the server stops. Default: 10 s.
 	ShutdownTimeout time.Duration
 
-	// Services describes services that the server has and that are in no .proto file which is linked in: a peer that
-	// streams to a method of any other is refused. NewServer adds what it registers. Default: none.
+	// Services describes services of the server whose .proto files are not linked into the program. A peer that opens a
+	// stream on a service that is neither here nor linked in is disconnected. NewServer adds the services that are
+	// registered with it. Default: none.
 	Services map[string]*ttrpc.ServiceDesc
 
-	// Logger gets the events of single connections, such as refused peers, and from NewServer a line for each call.
-	// Default: slog.Default().
+	// Logger gets the events of connections, such as a refused peer. A server of NewServer also logs a line for each
+	// call. Default: slog.Default().
 	Logger *slog.Logger
 
-	// Interceptors run around each call, unary or streaming, the first outermost. They run inside of those that NewServer
-	// always has, so that a panic or an answer too large is handled for them as well. Only NewServer uses them.
+	// Interceptors run around each call, unary or streaming. The first is the outermost. They run inside NewServer's
+	// own interceptors, so a panic or an answer that is too large is handled for them, too. Only NewServer uses them.
 	Interceptors []ttrpc.StreamServerInterceptor
 
-	// CallTimeout is how long a call without a deadline may take. Only NewServer uses it. Default: no limit.
+	// CallTimeout is the time that a call without a deadline may take. Only NewServer uses it. Default: no limit.
 	CallTimeout time.Duration
 
-	// Reflection says whether to tell callers the services, methods and messages there are, in the way of gRPC's server
-	// reflection. Only NewServer uses it. Default: true for unix sockets, false for TCP.
+	// Reflection offers gRPC's server reflection, which lists the services, methods and messages to callers. Only
+	// NewServer uses it. Default: true for unix sockets, false for TCP.
 	Reflection *bool
 }
 
@@ -81,15 +84,15 @@ func (o ServerOptions) WithDefaults() ServerOptions {
 	return o
 }
 
-// Validate reports what is wrong with the options as they were given, before anything is opened. What is wrong with them
-// beside the address is an *OptionError.
+// Validate returns an error if the options are wrong. It opens nothing. An error about an option other than Address is
+// an *OptionError.
 func (o ServerOptions) Validate() error {
 	a, err := ParseAddress(o.Address)
 	if err != nil {
 		return err
 	}
 	if a.scheme == schemeAbstract {
-		return fmt.Errorf("address %q: a server does not listen there, because any user could before it does: use unix:PATH", a)
+		return fmt.Errorf("address %q: any user could listen there before the server does: use unix:PATH", a)
 	}
 	for _, number := range []struct {
 		option
@@ -109,38 +112,40 @@ func (o ServerOptions) Validate() error {
 	return validatePeer(a, o.TLS, o.Insecure, o.Allow)
 }
 
-// ClientOptions say where a client connects and to whom, and what runs around its calls. The zero value of each field is
-// usable, except that of Address.
+// ClientOptions are the address, the allowed servers and the interceptors of a client. The zero value of each field
+// except Address is usable.
 type ClientOptions struct {
-	// Address is where to connect, in a form that ParseAddress takes. It must be set.
+	// Address is the address to connect to, in a form that ParseAddress takes. It must be set.
 	Address string
 
-	// Allow adds to the users and groups that may serve a unix socket: root and the client's own user.
+	// Allow is for unix sockets. It names the users and groups whose processes may be the server, in addition to root
+	// and the client's user.
 	Allow Allow
 
-	// TLS is for TCP, where either all its files or Insecure must be given. The files are read for each connection.
+	// TLS is for TCP, which needs either all files of TLS, or Insecure. The files are read for each connection.
 	TLS TLSFiles
 
-	// Insecure turns TLS off: anybody on the way may read and change what is sent.
+	// Insecure turns TLS off. Then anybody on the network can read and change the calls.
 	Insecure bool
 
-	// IOTimeout is how long the server may leave unread what is written to it. Default 30 s.
+	// IOTimeout is the time that the server has to read bytes that were written to it. Default: 30 s.
 	IOTimeout time.Duration
 
-	// WaitForReady lets a call that finds no server wait until there is one, for as long as its deadline allows. Default:
-	// such a call fails at once with Unavailable.
+	// WaitForReady makes a call wait while there is no server, until the call's deadline. By default, such a call fails
+	// at once with Unavailable.
 	WaitForReady bool
 
-	// Logger is told when a connection is lost and made again, and gets from NewClient a line for each call. Default:
-	// slog.Default().
+	// Logger gets a line when the connection is lost and when it is made again. A client of NewClient also logs a line
+	// for each call. Default: slog.Default().
 	Logger *slog.Logger
 
-	// Interceptors run around each call, unary or streaming, the first outermost: see Client. Only NewClient uses them.
+	// Interceptors run around each call, unary or streaming: see Client. The first is the outermost. Only NewClient
+	// uses them.
 	Interceptors []ttrpc.UnaryClientInterceptor
 }
 
-// Validate reports what is wrong with the options as they were given, before anything is opened. What is wrong with them
-// beside the address is an *OptionError.
+// Validate returns an error if the options are wrong. It opens nothing. An error about an option other than Address is
+// an *OptionError.
 func (o ClientOptions) Validate() error {
 	a, err := ParseAddress(o.Address)
 	if err != nil {
@@ -164,7 +169,7 @@ const (
 	optionGIDs     option = "Allow.GIDs"
 )
 
-// validatePeer checks the options that say who may be at the other end.
+// validatePeer checks the options that say which peers are allowed.
 func validatePeer(a Address, files TLSFiles, insecure bool, allow Allow) error {
 	all := files.Cert != "" && files.Key != "" && files.CA != ""
 	some := files != TLSFiles{}
@@ -178,20 +183,20 @@ func validatePeer(a Address, files TLSFiles, insecure bool, allow Allow) error {
 		return optionErrorf("address %q: TCP needs %s, %s and %s (or %s, on a network that you trust)",
 			a, optionCert, optionKey, optionCA, optionInsecure)
 	case (some || insecure) && (a.scheme == schemeUnix || a.scheme == schemeAbstract):
-		return optionErrorf("address %q: %s, %s, %s and %s are for TCP; a unix socket is protected by its owner and mode",
+		return optionErrorf("address %q: %s, %s, %s and %s are for TCP; a unix socket's owner and mode protect it",
 			a, optionCert, optionKey, optionCA, optionInsecure)
-	case a.scheme == schemeTCP && allow.wide():
-		return optionErrorf("address %q: %s and %s are for unix sockets; over TCP, %s says who is allowed",
+	case a.scheme == schemeTCP && allow.addsPeers():
+		return optionErrorf("address %q: %s and %s are for unix sockets; over TCP, %s says which peers are allowed",
 			a, optionUIDs, optionGIDs, optionCA)
 	}
 	return nil
 }
 
 func negative(o option) error {
-	return optionErrorf("%s is negative: want more than zero, or zero for the default", o)
+	return optionErrorf("%s is negative: want a number above zero, or zero for the default", o)
 }
 
-// OptionError says which options do not fit, and names them as fields of ServerOptions or ClientOptions.
+// OptionError is an error about options. Its text names them as fields of ServerOptions or ClientOptions.
 type OptionError struct {
 	format string
 	args   []any
@@ -206,7 +211,8 @@ func (e *OptionError) Error() string {
 	return e.Named(func(option string) string { return option })
 }
 
-// Named returns the error's text with the program's own name for each option, such as that of a flag.
+// Named returns the error's text with the result of name in place of each option's name. Use it to show the names of a
+// program's flags.
 func (e *OptionError) Named(name func(option string) string) string {
 	args := slices.Clone(e.args)
 	for i, arg := range args {

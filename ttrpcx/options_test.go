@@ -18,7 +18,7 @@ func TestValidate(t *testing.T) {
 		server, client string // parts of the errors, "" for none
 	}{
 		{"/run/s", ttrpcx.TLSFiles{}, false, "", ""},
-		{"", ttrpcx.TLSFiles{}, false, "none is given", "none is given"},
+		{"", ttrpcx.TLSFiles{}, false, "address is empty", "address is empty"},
 		{"tcp://localhost:1", files, false, "", ""},
 		{"tcp://localhost:1", ttrpcx.TLSFiles{}, true, "", ""},
 		{"tcp://localhost:1", ttrpcx.TLSFiles{}, false, "TCP needs TLS.Cert", "TCP needs TLS.Cert"},

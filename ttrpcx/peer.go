@@ -12,35 +12,37 @@ import (
 	"strconv"
 )
 
-// Peer is the other side of a connection.
+// Peer is the process at the other end of a connection.
 type Peer struct {
-	// Addr is its network address, without a name for most clients of a unix socket.
+	// Addr is the peer's network address. It has no name for most clients of a unix socket.
 	Addr net.Addr
-	// Credentials are those of a unix socket's peer; nil where there are none: TCP, and platforms that cannot tell.
+	// Credentials are those of the peer on a unix socket. They are nil on TCP, and on platforms that have none.
 	Credentials *Credentials
-	// Certificate is the one that a TLS peer has proved to own; nil without TLS.
+	// Certificate is the certificate with which a TLS peer has proved its identity. It is nil without TLS.
 	Certificate *x509.Certificate
 }
 
-// Credentials are a process's effective ids when it connected (or, of a server, listened): SO_PEERCRED in socket(7) and
-// unix(7), LOCAL_PEERCRED in unix(4) of darwin. They do not follow a descriptor that is passed on.
+// Credentials are the effective ids of a process: SO_PEERCRED in socket(7) and unix(7), LOCAL_PEERCRED in unix(4) of
+// darwin. They are those of the time when a client connected, or when a server started to listen. They stay the same
+// when the process passes the descriptor to another process.
 type Credentials struct {
 	UID, GID uint32
 	// Groups are the supplementary groups.
 	Groups []uint32
-	// PID is the process. It may have ended, and its number be another's: good for a log, not for a decision.
+	// PID is the process's number. The process may have ended and another may have its number: use it in logs, not to
+	// decide.
 	PID int
 }
 
 type peerKey struct{}
 
-// PeerFromContext returns who called, given the context of a handler or interceptor below Serve.
+// PeerFromContext returns the caller. ctx is the context of a handler or an interceptor of a server that Serve runs.
 func PeerFromContext(ctx context.Context) (Peer, bool) {
 	p, ok := ctx.Value(peerKey{}).(Peer)
 	return p, ok
 }
 
-// LogValue returns what identifies the peer.
+// LogValue returns the attributes that identify the peer.
 func (p Peer) LogValue() slog.Value {
 	var attrs []slog.Attr
 	if c := p.Credentials; c != nil {
@@ -55,7 +57,7 @@ func (p Peer) LogValue() slog.Value {
 	return slog.GroupValue(attrs...)
 }
 
-// user returns by whom the peer's connections are counted together.
+// user returns the name under which MaxUserConnections counts the peer's connections.
 func (p Peer) user() string {
 	switch {
 	case p.Credentials != nil:
@@ -69,8 +71,8 @@ func (p Peer) user() string {
 	return "anyone"
 }
 
-// subject returns whom the certificate is about. Those for services may have names outside the subject only: RFC 5280,
-// section 4.1.2.6.
+// subject returns the name in the certificate. A certificate for a service may have names outside the subject only: RFC
+// 5280, section 4.1.2.6.
 func subject(c *x509.Certificate) string {
 	s := c.Subject.String()
 	if s == "" && len(c.URIs) > 0 {
@@ -83,18 +85,18 @@ func subject(c *x509.Certificate) string {
 }
 
 // errCannotTell is what peerCredentials returns where the platform has no peer credentials.
-var errCannotTell = errors.New("this platform does not tell who is at the other end of a unix socket")
+var errCannotTell = errors.New("this platform does not tell which user is at the other end of a unix socket")
 
-// Allow says whose processes may be at the other end of a unix socket, besides those of root and of this process's own
-// user. The zero Allow adds nobody.
+// Allow names the users and groups whose processes may be at the other end of a unix socket, in addition to root and
+// the user of this process. The zero Allow adds none.
 type Allow struct {
 	UIDs, GIDs []uint32
 }
 
-// wide reports whether anyone is added.
-func (a Allow) wide() bool { return len(a.UIDs)+len(a.GIDs) > 0 }
+// addsPeers reports whether a adds any user or group.
+func (a Allow) addsPeers() bool { return len(a.UIDs)+len(a.GIDs) > 0 }
 
-// check returns nil if the peer may be there.
+// check returns an error unless the peer is allowed.
 func (a Allow) check(c *Credentials) error {
 	switch {
 	case c.UID == 0, c.UID == uint32(os.Geteuid()), slices.Contains(a.UIDs, c.UID), slices.Contains(a.GIDs, c.GID):

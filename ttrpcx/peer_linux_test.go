@@ -26,15 +26,15 @@ import (
 	"example.com/ttrpc-starter/ttrpcx"
 )
 
-// asNobody runs f with the ids of another user, in the given groups. They are those of one thread, which dies with it.
+// asNobody runs f as another user, in the given groups. Only one thread gets these ids, and it ends after f.
 func asNobody(t *testing.T, gid int, groups []int, f func()) {
 	t.Helper()
 	proctest.Root(t)
 	failed := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked
+		runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
 		defer close(failed)
-		err := unix.Setgroups(groups) // of this thread; what sets the others is meant for all threads
+		err := unix.Setgroups(groups) // of this thread; unix.Setresuid would change all threads
 		for _, id := range []struct{ call, value int }{{unix.SYS_SETRESGID, gid}, {unix.SYS_SETRESUID, nobody}} {
 			v := uintptr(id.value)
 			if _, _, errno := unix.RawSyscall(uintptr(id.call), v, v, v); errno != 0 {
@@ -96,7 +96,8 @@ func TestPeerFromContext(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := <-peers
-		if c := p.Credentials; c == nil || int(c.UID) != os.Geteuid() || int(c.GID) != os.Getegid() || c.PID != os.Getpid() {
+		c := p.Credentials
+		if c == nil || int(c.UID) != os.Geteuid() || int(c.GID) != os.Getegid() || c.PID != os.Getpid() {
 			t.Errorf("credentials are %+v, want this process's", c)
 		}
 		if p.Certificate != nil {
@@ -109,7 +110,7 @@ func TestPeerFromContext(t *testing.T) {
 			}
 		}
 	})
-	t.Run("another user with more groups than are expected", func(t *testing.T) {
+	t.Run("another user with many groups", func(t *testing.T) {
 		groups := make([]int, 100)
 		for i := range groups {
 			groups[i] = 70000 + i
@@ -137,7 +138,7 @@ func TestPeerFromContext(t *testing.T) {
 	})
 }
 
-// TestOtherUsers has users connect to a socket that their file permissions let them reach.
+// TestOtherUsers connects as other users. The modes of the socket and its directories let them.
 func TestOtherUsers(t *testing.T) {
 	for name, c := range map[string]struct {
 		allow    ttrpcx.Allow
@@ -179,7 +180,8 @@ func TestOtherUsers(t *testing.T) {
 			if err == nil {
 				t.Error("the call was answered")
 			}
-			s.log.wantOnly(t, "connection refused", "peer.uid=65534", "peer.pid="+strconv.Itoa(os.Getpid()), "not allowed")
+			s.log.wantOnly(t, "connection refused", "not allowed",
+				"peer.uid=65534", "peer.pid="+strconv.Itoa(os.Getpid()))
 			select {
 			case <-called:
 				t.Error("the call reached its handler")
@@ -192,8 +194,8 @@ func TestOtherUsers(t *testing.T) {
 	}
 }
 
-// callRole is the environment variable with which this test's binary, started again, is a client that calls there. Its exit
-// code is the code of the call's status.
+// callRole is the environment variable with which this test's binary, started again, is a client that calls there. Its
+// exit code is the code of the call's status.
 const callRole = "TTRPCX_TEST_CALL"
 
 func init() {
@@ -210,7 +212,7 @@ func init() {
 	os.Exit(int(status.Code(err)))
 }
 
-// TestOtherUsersProcess runs a client as another user against a server here.
+// TestOtherUsersProcess runs a client process as another user. The server is in this process.
 func TestOtherUsersProcess(t *testing.T) {
 	exe := filepath.Join(sharedDir(t), "client") // others may not be able to reach the binary itself
 	binary, err := os.ReadFile(os.Args[0])
@@ -246,7 +248,7 @@ func TestOtherUsersProcess(t *testing.T) {
 	}
 }
 
-// TestServerOfAnotherUser wants nothing sent to a server that is not the one that the client looks for.
+// TestServerOfAnotherUser checks that a client sends nothing to a server of a user that is not allowed.
 func TestServerOfAnotherUser(t *testing.T) {
 	dir := sharedDir(t)
 	if err := os.Chown(dir, nobody, nobody); err != nil {
@@ -276,17 +278,17 @@ func TestServerOfAnotherUser(t *testing.T) {
 	for _, allow := range []ttrpcx.Allow{{UIDs: []uint32{nobody}}, {GIDs: []uint32{nobody}}} {
 		o.Allow = allow
 		if _, err := dial(t, o); err != nil {
-			t.Errorf("%+v is not enough: %v", allow, err)
+			t.Errorf("the client refuses the server with %+v: %v", allow, err)
 		}
 	}
 }
 
-// TestSocketOfAnotherUser tells a user who may not reach the socket why.
+// TestSocketOfAnotherUser checks the error of a user that may not connect to the socket.
 func TestSocketOfAnotherUser(t *testing.T) {
 	s := serveOthers(t, ttrpcx.ServerOptions{})
 	var err error
 	asNobody(t, nobody, nil, func() { _, err = dial(t, s.options()) })
-	wantError(t, err, s.address, "permission denied", "another user's")
+	wantError(t, err, s.address, "permission denied", "another user")
 }
 
 func TestAbstractSocket(t *testing.T) {

@@ -17,7 +17,7 @@ func peerCredentials(conn *net.UnixConn) (*Credentials, error) {
 		}
 		c.UID = cred.Uid
 		c.Groups = cred.Groups[:max(0, min(int(cred.Ngroups), len(cred.Groups)))]
-		if len(c.Groups) > 0 { // the first is the effective one
+		if len(c.Groups) > 0 { // the first is the effective group
 			c.GID, c.Groups = c.Groups[0], c.Groups[1:]
 		}
 		c.PID, err = unix.GetsockoptInt(fd, unix.SOL_LOCAL, unix.LOCAL_PEERPID)

@@ -25,7 +25,7 @@ func peerCredentials(conn *net.UnixConn) (*Credentials, error) {
 	})
 }
 
-// peerGroups asks with room for as many groups as it is told that there are, starting with few.
+// peerGroups returns the supplementary groups. If its buffer is too small, the kernel says how large it must be.
 func peerGroups(fd int) ([]uint32, error) {
 	groups := make([]uint32, 32)
 	for {

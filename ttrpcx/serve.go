@@ -17,18 +17,18 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-// farewell bounds how long Serve waits, when it stops, for peers to take the answers to their last calls.
-const farewell = time.Second
+// lastAnswersTimeout is the time that peers have, when Serve stops, to read the answers to their last calls.
+const lastAnswersTimeout = time.Second
 
-// Serve lets server answer the calls that come in at l, until ctx ends. Then it closes l, lets the calls that are open
-// finish, answers further ones with Unavailable, and closes the connections when no call is open or
-// ServerOptions.ShutdownTimeout is over; calls and answers that were cut off by that are an error. It returns early if l fails.
-// server cannot serve again.
+// Serve lets server answer the calls that arrive at l, until ctx ends or l fails. Then it closes l, waits until the
+// open calls have finished, and closes the connections. New calls get Unavailable meanwhile. If
+// ServerOptions.ShutdownTimeout is too short for the open calls, they are cut off, and Serve returns an error that says
+// so. server cannot serve again.
 //
-// Only peers that l's options allow get as far as server, each with a context of its own that PeerFromContext reads.
-// A wire.Guard stands between them.
+// Only peers that l's options allow can call server. Handlers get the caller from PeerFromContext. A wire.Guard checks
+// and limits what the peers send.
 func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
-	s := &serving{
+	s := &serveRun{
 		Listener: l,
 		server:   server,
 		guard: wire.NewGuard(wire.GuardOptions{
@@ -54,49 +54,48 @@ func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
 	}
 	s.notify("STOPPING=1")
 	err := errors.Join(failed, s.drain())
-	_ = s.events.Flush(ctx) // the log's own trouble is not the server's
+	_ = s.events.Flush(ctx) // a log that cannot be written is not an error of the server
 	return err
 }
 
-// serving is one run of Serve.
-type serving struct {
+// serveRun is one run of Serve.
+type serveRun struct {
 	*Listener
 	server  *ttrpc.Server
 	guard   *wire.Guard
 	events  loglimit.Handler
-	base    context.Context // of every connection
+	base    context.Context // the parent of every connection's context
 	cancel  context.CancelFunc
-	pending sync.WaitGroup // admit
+	pending sync.WaitGroup // running serveConn
 
 	mu    sync.Mutex
 	total int            // connections, handshakes included
 	users map[string]int // the same, by Peer.user
 	conns map[*servedConn]struct{}
-	stage stage
+	state serveState
 }
 
-// stage is how far Serve has come.
-type stage int
+type serveState int
 
 const (
-	running  stage = iota
-	draining       // new connections get Unavailable for each call, as the others do
-	closing        // new connections are closed
+	stateServing  serveState = iota
+	stateDraining            // every new call gets Unavailable, on new connections as well
+	stateClosing             // new connections are closed
 )
 
 // accept takes connections until the listener is closed.
-func (s *serving) accept(ctx context.Context) error {
+func (s *serveRun) accept(ctx context.Context) error {
 	var pause time.Duration
 	for {
 		conn, err := s.listener.Accept()
 		switch {
 		case err == nil:
 			pause = 0
-			s.pending.Go(func() { s.admit(conn) })
+			s.pending.Go(func() { s.serveConn(conn) })
 		case errors.Is(err, net.ErrClosed):
 			return nil
 		case isTemporary(err):
-			// Such as too many open files: it passes when connections close.
+			// For example, too many files are open until connections close.
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			s.warn("accept failed; trying again", "error", err, "pause", pause)
 			select {
@@ -117,10 +116,10 @@ func isTemporary(err error) bool {
 	return ok && temporary.Temporary()
 }
 
-// admit finds out who has connected and hands the connection to ttrpc if they may.
-func (s *serving) admit(conn net.Conn) {
+// serveConn finds out which peer has connected, and passes the connection to ttrpc if the peer is allowed.
+func (s *serveRun) serveConn(conn net.Conn) {
 	peer := Peer{Addr: conn.RemoteAddr()}
-	served, err := s.guarded(conn, &peer)
+	served, err := s.admit(conn, &peer)
 	if err != nil {
 		if s.base.Err() == nil {
 			s.warn("connection refused", "peer", peer, "reason", err)
@@ -132,8 +131,8 @@ func (s *serving) admit(conn net.Conn) {
 		_ = served.Close()
 		return
 	}
-	// Serve takes the one connection, starts its goroutine and returns the error of the second Accept.
-	err = s.server.Serve(context.WithValue(s.base, peerKey{}, peer), &oneConn{conn: served})
+	// ttrpc's Serve accepts the connection, starts its goroutine and returns the error of the second Accept.
+	err = s.server.Serve(context.WithValue(s.base, peerKey{}, peer), &oneConnListener{conn: served})
 	if !errors.Is(err, io.EOF) {
 		_ = served.Close()
 		if s.base.Err() == nil {
@@ -142,9 +141,9 @@ func (s *serving) admit(conn net.Conn) {
 	}
 }
 
-// guarded returns the connection, secured, guarded and counted, and fills in who the peer is. It returns an error if the
-// peer may not call.
-func (s *serving) guarded(conn net.Conn, peer *Peer) (*servedConn, error) {
+// admit checks the peer and the limits, and does the TLS handshake. It fills in the peer, and returns the connection
+// for ttrpc, or an error if the peer is refused.
+func (s *serveRun) admit(conn net.Conn, peer *Peer) (*servedConn, error) {
 	if unixConn, ok := conn.(*net.UnixConn); ok {
 		c, err := peerCredentials(unixConn)
 		if err != nil && !errors.Is(err, errCannotTell) {
@@ -162,12 +161,12 @@ func (s *serving) guarded(conn net.Conn, peer *Peer) (*servedConn, error) {
 		return nil, err
 	}
 	if s.tls != nil {
-		secured, err := s.handshake(conn)
+		tlsConn, err := s.handshake(conn)
 		s.leave(user)
 		if err != nil {
 			return nil, err
 		}
-		conn, peer.Certificate = secured, secured.ConnectionState().PeerCertificates[0]
+		conn, peer.Certificate = tlsConn, tlsConn.ConnectionState().PeerCertificates[0]
 		user = peer.user()
 		if err := s.enter(user); err != nil {
 			return nil, err
@@ -184,26 +183,26 @@ func (s *serving) guarded(conn net.Conn, peer *Peer) (*servedConn, error) {
 	return served, nil
 }
 
-func (s *serving) handshake(conn net.Conn) (*tls.Conn, error) {
+func (s *serveRun) handshake(conn net.Conn) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.base, s.options.IOTimeout)
 	defer cancel()
-	secured := tls.Server(conn, s.tls.server())
-	err := secured.HandshakeContext(ctx)
+	tlsConn := tls.Server(conn, s.tls.server())
+	err := tlsConn.HandshakeContext(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, fmt.Errorf("TLS handshake not finished within %v", s.options.IOTimeout)
 	} else if err != nil {
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
-	return secured, nil
+	return tlsConn, nil
 }
 
-// drain ends all connections, the calls of which have ShutdownTimeout to finish.
-func (s *serving) drain() error {
-	s.enterStage(draining)
+// drain ends all connections. Their open calls have ShutdownTimeout to finish.
+func (s *serveRun) drain() error {
+	s.setState(stateDraining)
 	if n := s.calls(); n > 0 {
 		s.options.Logger.Info("waiting for open calls", "calls", n, "timeout", s.options.ShutdownTimeout)
 	}
-	// All are told before any is waited for; all stay open until the last is done, to answer late calls.
+	// First tell all connections, then wait for all. They stay open until the last one is done, to answer late calls.
 	var drained []<-chan struct{}
 	for _, c := range s.open() {
 		drained = append(drained, c.Drain())
@@ -217,37 +216,38 @@ func (s *serving) drain() error {
 		cut = fmt.Errorf("stop: %s were cut off after %v", what, s.options.ShutdownTimeout)
 	}
 
-	s.enterStage(closing)
+	s.setState(stateClosing)
 	if cut == nil {
-		s.cancel() // handshakes
+		s.cancel() // ends handshakes
 		s.pending.Wait()
 		s.answerLast()
 	}
 	var closed sync.WaitGroup
 	for _, c := range s.open() {
-		closed.Go(func() { _ = c.Close() }) // may linger
+		closed.Go(func() { _ = c.Close() }) // it may wait for the peer
 	}
 	closed.Wait()
-	// Handlers that are cut off hear of it last: their Canceled would tell clients that they had given up themselves.
+	// Cancel the remaining handlers after the connections are closed. Otherwise clients would get the handlers'
+	// Canceled, which looks as if the client had cancelled the call.
 	s.cancel()
 	s.pending.Wait()
 	_ = s.server.Close()
 	return cut
 }
 
-// answerLast ends the input of all connections, so that ttrpc ends them when it has read what has arrived. On Linux, the
-// peers of unix sockets cannot write from then on, so every call that they could send gets an answer. What the peers of
-// TCP send meanwhile is lost.
-func (s *serving) answerLast() {
+// answerLast ends the input of all connections. ttrpc ends each connection when it has read the bytes that have
+// arrived. On Linux, a peer on a unix socket cannot write any more then, so every call that it could send gets an
+// answer. On TCP, a request that the peer sends from then on is lost.
+func (s *serveRun) answerLast() {
 	var ended []<-chan struct{}
 	for _, c := range s.open() {
 		c.closeRead()
 		ended = append(ended, c.ended)
 	}
-	waitAll(ended, farewell)
+	waitAll(ended, lastAnswersTimeout)
 }
 
-// waitAll waits until all channels are closed and returns how many were not in time.
+// waitAll waits until all channels are closed or the timeout is over. It returns how many are not closed.
 func waitAll(all []<-chan struct{}, timeout time.Duration) (late int) {
 	timer, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
@@ -266,29 +266,29 @@ func waitAll(all []<-chan struct{}, timeout time.Duration) (late int) {
 	return late
 }
 
-// eventBurst is how many lines of one kind peers can bring about in a minute.
+// eventBurst is how many lines of one kind are logged in a minute, because peers can cause as many as they like.
 const eventBurst = 20
 
-// warn logs what a peer has brought about.
-func (s *serving) warn(message string, attrs ...any) {
+// warn logs an event that a peer has caused.
+func (s *serveRun) warn(message string, attrs ...any) {
 	slog.New(s.events).WarnContext(s.base, message, attrs...)
 }
 
-func (s *serving) notify(state string) {
+func (s *serveRun) notify(state string) {
 	if err := notify(state); err != nil {
-		s.options.Logger.Warn("systemd was not told", "state", state, "error", err)
+		s.options.Logger.Warn("cannot notify systemd", "state", state, "error", err)
 	}
 }
 
-// enter counts a connection, or says why there may be no further one.
-func (s *serving) enter(user string) error {
+// enter counts a connection of the user, or returns an error if a limit is reached.
+func (s *serveRun) enter(user string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch n := s.users[user]; {
 	case s.total >= s.options.MaxConnections:
-		return fmt.Errorf("%d connections are open, the most that may be", s.total)
+		return fmt.Errorf("%d connections are open, which is the limit", s.total)
 	case n >= s.options.MaxUserConnections:
-		return fmt.Errorf("%d connections of %s are open, the most that one user may have", n, user)
+		return fmt.Errorf("%d connections of %s are open, which is the limit for one user", n, user)
 	}
 	s.total++
 	s.users[user]++
@@ -296,7 +296,7 @@ func (s *serving) enter(user string) error {
 }
 
 // leave undoes enter.
-func (s *serving) leave(user string) {
+func (s *serveRun) leave(user string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.total--
@@ -305,33 +305,33 @@ func (s *serving) leave(user string) {
 	}
 }
 
-func (s *serving) enterStage(next stage) {
+func (s *serveRun) setState(next serveState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stage = next
+	s.state = next
 }
 
-// add reports whether the connection may be served.
-func (s *serving) add(c *servedConn) bool {
+// add reports whether the connection can still be served.
+func (s *serveRun) add(c *servedConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch s.stage {
-	case closing:
+	switch s.state {
+	case stateClosing:
 		return false
-	case draining:
+	case stateDraining:
 		c.Drain()
 	}
 	s.conns[c] = struct{}{}
 	return true
 }
 
-func (s *serving) remove(c *servedConn) {
+func (s *serveRun) remove(c *servedConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 }
 
-func (s *serving) open() []*servedConn {
+func (s *serveRun) open() []*servedConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	conns := make([]*servedConn, 0, len(s.conns))
@@ -342,7 +342,7 @@ func (s *serving) open() []*servedConn {
 }
 
 // calls returns how many calls are open on all connections.
-func (s *serving) calls() int {
+func (s *serveRun) calls() int {
 	n := 0
 	for _, c := range s.open() {
 		n += c.Calls()
@@ -350,13 +350,13 @@ func (s *serving) calls() int {
 	return n
 }
 
-// servedConn is a connection that is counted until it is closed.
+// servedConn is an admitted connection. Close calls release, which ends its count.
 type servedConn struct {
 	*wire.GuardedConn
 	inner   net.Conn
 	once    sync.Once
 	release func()
-	ended   chan struct{} // closed once it is released
+	ended   chan struct{} // closed after release
 }
 
 func (c *servedConn) Close() error {
@@ -368,21 +368,21 @@ func (c *servedConn) Close() error {
 	return err
 }
 
-// closeRead makes reads end after what has arrived.
+// closeRead makes Read return io.EOF after the bytes that have arrived.
 func (c *servedConn) closeRead() {
 	conn := c.inner
-	if secured, ok := conn.(*tls.Conn); ok {
-		conn = secured.NetConn()
+	if tlsConn, ok := conn.(*tls.Conn); ok {
+		conn = tlsConn.NetConn()
 	}
 	if half, ok := conn.(interface{ CloseRead() error }); ok {
 		_ = half.CloseRead()
 	}
 }
 
-// oneConn is a listener that accepts one connection, once.
-type oneConn struct{ conn net.Conn }
+// oneConnListener is a listener that accepts one connection, and then returns io.EOF.
+type oneConnListener struct{ conn net.Conn }
 
-func (l *oneConn) Accept() (net.Conn, error) {
+func (l *oneConnListener) Accept() (net.Conn, error) {
 	conn := l.conn
 	l.conn = nil
 	if conn == nil {
@@ -391,5 +391,5 @@ func (l *oneConn) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-func (l *oneConn) Close() error   { return nil }
-func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+func (l *oneConnListener) Close() error   { return nil }
+func (l *oneConnListener) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }

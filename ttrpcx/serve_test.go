@@ -21,7 +21,7 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-// gate holds calls up.
+// gate blocks calls until it is opened.
 type gate struct {
 	entered chan struct{}
 	leave   chan struct{}
@@ -39,7 +39,7 @@ func (g *gate) pass(ctx context.Context) error {
 	}
 }
 
-// start makes a call and returns when its handler runs.
+// start starts a call and returns when the handler runs.
 func (g *gate) start(t *testing.T, client *ttrpc.Client) (result chan error) {
 	t.Helper()
 	result = make(chan error, 1)
@@ -47,22 +47,23 @@ func (g *gate) start(t *testing.T, client *ttrpc.Client) (result chan error) {
 	select {
 	case <-g.entered:
 	case err := <-result:
-		t.Fatalf("the call ended before it was to: %v", err)
+		t.Fatalf("the call ended too early: %v", err)
 	}
 	return result
 }
 
-// untilRefused calls until the server refuses calls because it drains.
+// untilRefused makes calls until the server refuses them because it drains.
 func untilRefused(t *testing.T, client *ttrpc.Client, g *gate) {
 	t.Helper()
 	eventually(t, "refusal", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		err := call(ctx, client)
-		if code := status.Code(err); code != codes.Unavailable && !errors.Is(err, context.DeadlineExceeded) && code != codes.DeadlineExceeded {
+		code := status.Code(err)
+		if code != codes.Unavailable && code != codes.DeadlineExceeded && !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a late call's error is %v, want code Unavailable", err)
 		}
-		return status.Code(err) == codes.Unavailable
+		return code == codes.Unavailable
 	})
 	for len(g.entered) > 0 {
 		<-g.entered
@@ -74,9 +75,12 @@ func TestConnectionLimits(t *testing.T) {
 		options ttrpcx.ServerOptions
 		want    string
 	}{
-		"in all":         {ttrpcx.ServerOptions{MaxConnections: 2, MaxUserConnections: 100}, "2 connections are open, the most that may be"},
-		"of a user":      {ttrpcx.ServerOptions{MaxUserConnections: 2}, "2 connections of uid "},
-		"of a user, 3/4": {ttrpcx.ServerOptions{MaxConnections: 3}, "2 connections of uid "},
+		"in all": {
+			ttrpcx.ServerOptions{MaxConnections: 2, MaxUserConnections: 9},
+			"2 connections are open, which is the limit",
+		},
+		"of a user":          {ttrpcx.ServerOptions{MaxUserConnections: 2}, "2 connections of uid "},
+		"of a user, default": {ttrpcx.ServerOptions{MaxConnections: 3}, "2 connections of uid "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
@@ -100,7 +104,8 @@ func TestConnectionLimits(t *testing.T) {
 	}
 }
 
-// TestHandshakesCountForTheirHost keeps one host from taking all connections before it has shown a certificate.
+// TestHandshakesCountForTheirHost checks that one host cannot take all connections by handshakes that it does not
+// finish.
 func TestHandshakesCountForTheirHost(t *testing.T) {
 	noLeaks(t)
 	a := newAuthority(t)
@@ -109,7 +114,7 @@ func TestHandshakesCountForTheirHost(t *testing.T) {
 	})
 	files := a.issue("client")
 	done := mustDial(t, s.client(files))
-	if err := call(t.Context(), done); err != nil { // so that it is the certificate's, not the host's
+	if err := call(t.Context(), done); err != nil { // from now on it counts for its certificate
 		t.Fatal(err)
 	}
 	silent := []net.Conn{rawDial(t, s.address), rawDial(t, s.address), rawDial(t, s.address)}
@@ -128,7 +133,7 @@ func TestHandshakesCountForTheirHost(t *testing.T) {
 	_ = s.stop()
 }
 
-// TestLogIsBounded lets a peer make the server refuse it over and over.
+// TestLogIsBounded has a peer that is refused many times.
 func TestLogIsBounded(t *testing.T) {
 	s := serve(t, ttrpcx.ServerOptions{MaxConnections: 1})
 	if err := call(t.Context(), mustDial(t, s.options())); err != nil {
@@ -140,15 +145,15 @@ func TestLogIsBounded(t *testing.T) {
 		_ = conn.Close()
 	}
 	_ = s.stop()
-	if n := len(s.log.lines("connection refused")); n != 21 { // the count names the message, too
-		t.Errorf("%d lines, want 20 and the count of the others", n)
+	if n := len(s.log.lines("connection refused")); n != 21 { // the line with the count contains the message, too
+		t.Errorf("%d lines, want 20 and one with the count of the others", n)
 	}
 	if n := len(s.log.lines("held back", "lines=80")); n != 1 {
-		t.Errorf("the log is %q, want it to tell that 80 lines were held back", s.log.lines())
+		t.Errorf("the log is %q, want a line that says that 80 lines were held back", s.log.lines())
 	}
 }
 
-// TestRefusedFrames wants a peer that breaks the protocol named in the log.
+// TestRefusedFrames checks that the log names a peer that breaks the protocol.
 func TestRefusedFrames(t *testing.T) {
 	noLeaks(t)
 	s := serve(t, ttrpcx.ServerOptions{})
@@ -192,7 +197,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestDrainCuts has calls outlast the time they get.
+// TestDrainCuts has calls that take longer than ShutdownTimeout.
 func TestDrainCuts(t *testing.T) {
 	noLeaks(t)
 	g := newGate()
@@ -213,7 +218,8 @@ func TestDrainCuts(t *testing.T) {
 	}
 }
 
-// TestDrainWhileConnecting has a connection that was accepted in time get answers though its handshake ends late.
+// TestDrainWhileConnecting has a connection that is accepted before the drain and finishes its handshake during it. Its
+// calls must get answers.
 func TestDrainWhileConnecting(t *testing.T) {
 	noLeaks(t)
 	a := newAuthority(t)
@@ -224,7 +230,7 @@ func TestDrainWhileConnecting(t *testing.T) {
 	open := g.start(t, busy)
 
 	asked, answer := make(chan struct{}), make(chan struct{})
-	secured := tls.Client(rawDial(t, s.address), &tls.Config{
+	tlsConn := tls.Client(rawDial(t, s.address), &tls.Config{
 		InsecureSkipVerify: true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			close(asked)
@@ -234,7 +240,7 @@ func TestDrainWhileConnecting(t *testing.T) {
 		},
 	})
 	connected := make(chan error, 1)
-	go func() { connected <- secured.Handshake() }()
+	go func() { connected <- tlsConn.Handshake() }()
 	<-asked
 	s.cancel()
 	untilRefused(t, busy, g)
@@ -242,7 +248,7 @@ func TestDrainWhileConnecting(t *testing.T) {
 	if err := <-connected; err != nil {
 		t.Fatal(err)
 	}
-	client := ttrpc.NewClient(secured)
+	client := ttrpc.NewClient(tlsConn)
 	if err := call(t.Context(), client); status.Code(err) != codes.Unavailable {
 		t.Errorf("the call's error is %v, want code Unavailable", err)
 	}
@@ -256,8 +262,8 @@ func TestDrainWhileConnecting(t *testing.T) {
 	}
 }
 
-// TestDrainUnderLoad stops servers while calls come in without a break. Each call that could be sent must be answered: by
-// its handler or with Unavailable.
+// TestDrainUnderLoad stops servers while clients make calls without a pause. Each call that could be sent must get an
+// answer: its handler's, or Unavailable.
 func TestDrainUnderLoad(t *testing.T) {
 	for range 20 {
 		var handled, answered, sent, received atomic.Int64
@@ -268,7 +274,7 @@ func TestDrainUnderLoad(t *testing.T) {
 			conn := rawDial(t, s.address)
 			client := ttrpc.NewClient(&counted{Conn: conn, sent: &sent, received: &received})
 			clients = append(clients, client)
-			if err := call(t.Context(), client); err != nil { // so that it is accepted
+			if err := call(t.Context(), client); err != nil { // so that the server has accepted the connection
 				t.Fatal(err)
 			}
 			for range 4 {
@@ -295,7 +301,7 @@ func TestDrainUnderLoad(t *testing.T) {
 		}
 		group.Wait()
 		for _, client := range clients {
-			_ = client.UserOnCloseWait(t.Context()) // it has read to the end
+			_ = client.UserOnCloseWait(t.Context()) // then the client has read all answers
 		}
 		if h, a := handled.Load(), answered.Load(); h < a {
 			t.Fatalf("%d calls were handled and %d succeeded", h, a)
@@ -306,8 +312,8 @@ func TestDrainUnderLoad(t *testing.T) {
 	}
 }
 
-// counted counts the requests that could be written, for ttrpc writes each short one at once, and the answers that came.
-// ttrpc's client forgets some of the latter when the connection ends right after.
+// counted counts the requests that could be written and the answers that arrived. ttrpc writes each short request in
+// one Write. The answers are counted here because ttrpc's client drops some of them if the connection ends at once.
 type counted struct {
 	net.Conn
 	sent, received *atomic.Int64
@@ -336,12 +342,12 @@ func (c *counted) Read(p []byte) (int, error) {
 	}
 }
 
-// TestPeersThatDoNotRead cannot hold up the end of Serve, though they are many and each connection lingers.
+// TestPeersThatDoNotRead checks that Serve ends in time, although many connections wait for peers that do not read.
 func TestPeersThatDoNotRead(t *testing.T) {
 	noLeaks(t)
 	s := serve(t, ttrpcx.ServerOptions{ShutdownTimeout: time.Millisecond})
 	const peers = 40
-	request := marshalRequest(t, strings.Repeat("x", 300<<10)) // the answer is more than a socket holds
+	request := marshalRequest(t, strings.Repeat("x", 300<<10)) // the answer does not fit into the socket's buffers
 	var conns []net.Conn
 	for range peers {
 		conn := rawDial(t, s.address)
@@ -359,7 +365,7 @@ func TestPeersThatDoNotRead(t *testing.T) {
 	}
 }
 
-// scripted is a listener that returns what it is told.
+// scripted is a listener whose Accept returns the values that the test sends.
 type scripted struct {
 	net.Listener
 	next chan any // error or net.Conn
@@ -408,12 +414,12 @@ func TestAcceptErrors(t *testing.T) {
 	}
 	<-s.ended
 	if !errors.Is(s.err, broken) {
-		t.Errorf("Serve returns %v, want what Accept did", s.err)
+		t.Errorf("Serve returns %v, want the error of Accept", s.err)
 	}
 	wantError(t, s.err, "accept at unix://")
 }
 
-// TestStopWhileAcceptFails stops a server that waits for descriptors.
+// TestStopWhileAcceptFails stops a server that waits because it has no descriptors left.
 func TestStopWhileAcceptFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -431,7 +437,8 @@ func TestStopWhileAcceptFails(t *testing.T) {
 	}
 }
 
-// TestServerThatWasClosed wants its peers told, and Serve to end as ever.
+// TestServerThatWasClosed checks that the peers of a closed ttrpc.Server are disconnected, and that Serve ends as
+// usual.
 func TestServerThatWasClosed(t *testing.T) {
 	server, err := ttrpc.NewServer()
 	if err != nil {

@@ -13,14 +13,14 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/reflection"
 )
 
-// Server is a ttrpc server with all that this package adds to one. It has no Shutdown: it stops when the context of Serve
-// ends, and loses no call.
+// Server is a ttrpc server with everything that this package adds. It has no Shutdown method: it stops when the context
+// of Serve ends, and then loses no call.
 //
-// From the outside in, each call passes: the log, the recovery from panics, the deadline of CallTimeout, the check that its
-// answer can be sent, and the interceptors of ServerOptions. Package interceptor says what each does.
+// Each call passes, from the outside in: the log, the recovery from panics, the deadline of CallTimeout, the check that
+// the answer can be sent, and the interceptors of ServerOptions. Package interceptor describes them.
 type Server struct {
-	// TTRPC is the server inside. A service that is registered with it and not with Server has no interceptors around its
-	// streams, because ttrpc installs none, and reflection does not list it.
+	// TTRPC is the ttrpc server that Server uses. Register services with Server instead. A service that is registered
+	// with TTRPC has no interceptors around its streams, because ttrpc has none there, and reflection does not list it.
 	TTRPC *ttrpc.Server
 
 	options   ServerOptions
@@ -28,7 +28,7 @@ type Server struct {
 	services  map[string]*ttrpc.ServiceDesc
 }
 
-// NewServer returns a server that does not listen yet. A refused option is an error as Validate's.
+// NewServer returns a server that does not listen yet. Its error is that of ServerOptions.Validate.
 func NewServer(options ServerOptions) (*Server, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
@@ -44,10 +44,12 @@ func NewServer(options ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{TTRPC: server, options: options, intercept: intercept, services: map[string]*ttrpc.ServiceDesc{}}, nil
+	return &Server{
+		TTRPC: server, options: options, intercept: intercept, services: map[string]*ttrpc.ServiceDesc{},
+	}, nil
 }
 
-// peerAttr is the caller, for the log.
+// peerAttr returns the caller as an attribute for the log.
 func peerAttr(ctx context.Context) slog.Attr {
 	p, ok := PeerFromContext(ctx)
 	if !ok {
@@ -56,16 +58,16 @@ func peerAttr(ctx context.Context) slog.Attr {
 	return slog.Any("peer", p)
 }
 
-// RegisterService registers a service by its full name, such as "package.Service". It is what ttrpc.Server has, except
-// that the service's streams run inside the interceptors and that reflection lists it, if its .proto file is linked in. It panics if the name is taken, and
-// must not be called after Serve.
+// RegisterService registers a service by its full name, such as "package.Service", as ttrpc.Server.RegisterService
+// does. In addition, the interceptors run around the service's streams, and reflection lists the service if its .proto
+// file is linked into the program. It panics if the name is registered already. It must not be called after Serve.
 func (s *Server) RegisterService(name string, desc *ttrpc.ServiceDesc) {
 	desc = interceptor.Streams(name, desc, s.intercept)
 	s.TTRPC.RegisterService(name, desc)
 	s.services[name] = desc
 }
 
-// ListenAndServe listens at ServerOptions.Address and serves until ctx ends: see Serve.
+// ListenAndServe listens at ServerOptions.Address, and serves until ctx ends: see Serve.
 func (s *Server) ListenAndServe(ctx context.Context) error {
 	l, err := Listen(ctx, s.options)
 	if err != nil {
@@ -74,8 +76,8 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 	return s.Serve(ctx, l)
 }
 
-// Serve serves the calls that come in at l, which Listen has made with the server's own options or others. It returns when
-// ctx has ended and the open calls have, as the function Serve does; s cannot serve again.
+// Serve serves the calls that arrive at l, until ctx ends and the open calls have finished: see the function Serve.
+// Listen may have made l with other options than the server's. s cannot serve again.
 func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	if err := s.reflect(l); err != nil {
 		_ = l.Close()
@@ -94,8 +96,8 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	return nil
 }
 
-// reflect registers the reflection services if l is to have them. If not, they are still known: who asks for them gets
-// Unimplemented, where a stream to a service that nobody has heard of would cost the connection.
+// reflect registers the reflection services if l is to have them. If not, it only makes them known, so that a client
+// that asks for them gets Unimplemented. A stream on an unknown service would end the client's connection.
 func (s *Server) reflect(l *Listener) error {
 	var listed []string
 	for name := range s.services {

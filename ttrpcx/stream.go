@@ -18,8 +18,8 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-// clientStream is a stream inside the client's interceptors, which run in a goroutine of its own from before it opens until
-// it has ended.
+// clientStream is a stream with the client's interceptors around it. They run in a goroutine of their own, which starts
+// before the stream opens and ends after the stream.
 type clientStream struct {
 	client *Client
 	desc   *ttrpc.StreamDesc
@@ -30,15 +30,15 @@ type clientStream struct {
 
 	stream ttrpc.ClientStream
 	ctx    *streamContext // of stream
-	last   error          // with which receiving from stream ended; nil for an end without an error
+	last   error          // of the last RecvMsg of stream; nil if the stream ended with success
 	waited atomic.Bool    // an invoker has seen the end of stream
 	result error          // of the interceptors; nil only after such an end
 
-	mu   sync.Mutex // held while stream is opened or received from
-	over bool       // stream is neither opened nor received from any more, except to drain it
+	mu   sync.Mutex // held while stream is opened or a message is received
+	over bool       // only finish may still receive from stream, and it cannot be opened any more
 }
 
-// openStream returns a stream when it is open or its interceptors have refused it.
+// openStream returns the stream when it is open, or an error if the interceptors do not open it.
 func openStream(
 	ctx context.Context, client *Client, desc *ttrpc.StreamDesc, req *ttrpc.Request,
 ) (ttrpc.ClientStream, error) {
@@ -64,25 +64,27 @@ func (s *clientStream) run(ctx context.Context, req *ttrpc.Request) {
 	method := "/" + req.GetService() + "/" + req.GetMethod()
 	s.result = status.Error(codes.Internal, "an interceptor ended its goroutine")
 	defer func() {
-		if v := recover(); v != nil { // nobody else can recover from it here
-			s.client.logger.Error("interceptor panicked", "method", method, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		if v := recover(); v != nil { // in this goroutine, the caller cannot recover from it
+			s.client.logger.Error("interceptor panicked", "method", method,
+				"panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			s.result = status.Errorf(codes.Internal, "an interceptor panicked: %v", v)
 		}
 		if s.result == nil && !s.waited.Load() {
 			s.result = status.Error(codes.Internal, "an interceptor returned no error before the stream had ended")
 		}
-		cancel() // what still receives
+		cancel() // ends a RecvMsg that still waits
 		s.finish()
 	}()
 	resp := new(ttrpc.Response)
 	err := s.client.intercept(ctx, req, resp, &ttrpc.UnaryClientInfo{FullMethod: method}, s.invoke)
 	if err == nil {
-		err = status.ErrorProto(resp.GetStatus()) // nil for OK, as ttrpc does it for unary calls
+		err = status.ErrorProto(resp.GetStatus()) // nil for OK
 	}
 	s.result = err
 }
 
-// invoke is the invoker of the interceptors. One that calls it again waits for the end of the same stream.
+// invoke is the invoker that the innermost interceptor calls. It opens the stream and waits for its end. A second call
+// waits for the same stream.
 func (s *clientStream) invoke(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response) error {
 	if err := s.open(ctx, req); err != nil {
 		return err
@@ -99,7 +101,7 @@ func (s *clientStream) invoke(ctx context.Context, req *ttrpc.Request, resp *ttr
 		err = ttrpc.ErrClosed
 	}
 	s.waited.Store(true)
-	if st, ok := status.FromError(err); ok { // the server's, or nil
+	if st, ok := status.FromError(err); ok { // the server's status, or no error
 		resp.Status = st.Proto()
 		return nil
 	}
@@ -114,14 +116,14 @@ func (s *clientStream) open(ctx context.Context, req *ttrpc.Request) error {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
-		return err // the server would not hear of it
+		return err // the server would never learn that the context has ended
 	}
 	if s.over {
 		return status.Error(codes.Internal, "an interceptor opened a stream after it had returned")
 	}
 	var message any
 	if !s.desc.StreamingClient {
-		empty := new(emptypb.Empty) // which encodes to what it does not know
+		empty := new(emptypb.Empty) // unknown fields are encoded unchanged
 		empty.ProtoReflect().SetUnknown(req.GetPayload())
 		message = empty
 	}
@@ -136,7 +138,7 @@ func (s *clientStream) open(ctx context.Context, req *ttrpc.Request) error {
 	return nil
 }
 
-// SendMsg sends a message. It returns io.EOF, as in gRPC, when the stream has ended well.
+// SendMsg sends a message. If the stream has ended with success, it returns io.EOF, as in gRPC.
 func (s *clientStream) SendMsg(m any) error {
 	if s.ctx.Context.Err() != nil {
 		return s.end(io.EOF)
@@ -144,8 +146,8 @@ func (s *clientStream) SendMsg(m any) error {
 	return interceptor.StatusError(s.stream.SendMsg(m))
 }
 
-// CloseSend ends the client's side. When ctx has ended the server is not told so, because it would take what it has for
-// everything.
+// CloseSend tells the server that the client sends no more messages. After the end of ctx it sends nothing: otherwise
+// the server would think that it has all messages.
 func (s *clientStream) CloseSend() error {
 	if s.ctx.Context.Err() != nil {
 		return s.end(nil)
@@ -153,8 +155,8 @@ func (s *clientStream) CloseSend() error {
 	return interceptor.StatusError(s.stream.CloseSend())
 }
 
-// RecvMsg receives a message. When the stream has ended it returns what the interceptors make of its end: io.EOF if it
-// ended well.
+// RecvMsg receives a message. At the end of the stream it returns the error of the interceptors, or io.EOF if they
+// return none.
 func (s *clientStream) RecvMsg(m any) error {
 	s.mu.Lock()
 	if s.over {
@@ -178,17 +180,18 @@ func (s *clientStream) RecvMsg(m any) error {
 	return s.end(nil)
 }
 
-// end returns how the stream ended, which is well if the interceptors say so.
-func (s *clientStream) end(well error) error {
+// end waits for the interceptors and returns their error, or success if they return none.
+func (s *clientStream) end(success error) error {
 	<-s.returned
 	if s.result != nil {
 		return s.result
 	}
-	return well
+	return success
 }
 
-// finish ends the stream for its caller after the interceptors have returned, and drains it: ttrpc holds up the whole
-// connection for a second when a stream's messages pile up, and keeps the stream until its end.
+// finish ends the stream for its caller after the interceptors have returned. Then it receives and drops messages until
+// the stream ends. Otherwise they could fill the stream's buffer, and then ttrpc stops reading the whole connection for
+// a second. ttrpc also keeps the stream in memory until its end was received.
 func (s *clientStream) finish() {
 	s.mu.Lock()
 	s.over = true
@@ -198,22 +201,23 @@ func (s *clientStream) finish() {
 		return
 	}
 	if _, ended := status.FromError(s.last); ended && s.last != nil {
-		return // ttrpc would wait for ever
+		return // RecvMsg would wait forever
 	}
-	s.ctx.outlived.Store(true)
+	s.ctx.detached.Store(true)
 	for s.stream.RecvMsg(new(emptypb.Empty)) == nil {
 	}
 }
 
-// streamContext is the context of a stream, which can be made to last until the stream's end.
+// streamContext is the context of a stream. Once detached is set, a cancellation has no effect any more, so that finish
+// can receive until the stream's end.
 type streamContext struct {
 	context.Context
-	outlived atomic.Bool
+	detached atomic.Bool
 }
 
-// Done returns nil once the context is to be outlived.
+// Done returns nil, which means "never", once the context is detached.
 func (c *streamContext) Done() <-chan struct{} {
-	if c.outlived.Load() {
+	if c.detached.Load() {
 		return nil
 	}
 	return c.Context.Done()

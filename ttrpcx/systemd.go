@@ -13,18 +13,19 @@ import (
 // firstDescriptor is SD_LISTEN_FDS_START of sd_listen_fds(3).
 const firstDescriptor = 3
 
-// notifyTimeout bounds how long a busy systemd holds up the start or the stop.
+// notifyTimeout is the time for which a busy systemd can delay the start or the stop.
 const notifyTimeout = 5 * time.Second
 
-// activated returns the socket that systemd passed to this process, following sd_listen_fds(3): the one of that name, or
-// the only one if the name is empty. The environment is cleared so that no child takes it for its own.
-func activated(name string) (net.Listener, error) {
+// systemdListener returns the socket that systemd passed to this process, see sd_listen_fds(3): the socket of that
+// name, or the only socket if the name is empty. It removes the variables from the environment, so that no child
+// process uses them.
+func systemdListener(name string) (net.Listener, error) {
 	pid, count, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, v := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"} {
 		_ = os.Unsetenv(v)
 	}
 	if count == "" || pid != strconv.Itoa(os.Getpid()) {
-		return nil, errors.New("systemd passed no socket: start this by a .socket unit, or give another address")
+		return nil, errors.New("systemd passed no socket: start the program by a .socket unit, or give another address")
 	}
 	n, err := strconv.Atoi(count)
 	if err != nil || n < 1 {
@@ -34,7 +35,8 @@ func activated(name string) (net.Listener, error) {
 	if name != "" {
 		i := indexName(names, name, n)
 		if i < 0 {
-			return nil, fmt.Errorf("systemd passed no socket called %q, but %q: see FileDescriptorName= in systemd.socket(5)", name, names)
+			return nil, fmt.Errorf(
+				"systemd passed no socket called %q, but %q: see FileDescriptorName= in systemd.socket(5)", name, names)
 		}
 		fd += i
 	} else if n > 1 {
@@ -46,11 +48,12 @@ func activated(name string) (net.Listener, error) {
 	}
 	l, err := net.FileListener(f)
 	if err == nil {
-		err = listening(f)
+		err = checkListening(f)
 	}
 	if err != nil {
-		// Whatever this descriptor is, it may not be ours to close.
-		return nil, fmt.Errorf("descriptor %d from systemd is no listening socket (it needs Accept=no): %w", fd, cause(err))
+		// The descriptor stays open: it may belong to another part of the program.
+		return nil, fmt.Errorf("descriptor %d from systemd is not a listening socket (it needs Accept=no): %w",
+			fd, cause(err))
 	}
 	_ = f.Close() // FileListener has duplicated it, with close-on-exec
 	return l, nil
@@ -65,18 +68,19 @@ func indexName(names, name string, count int) int {
 	return -1
 }
 
-// notify tells systemd a state such as "READY=1", following sd_notify(3). Without NOTIFY_SOCKET there is nobody to tell.
+// notify tells systemd a state such as "READY=1", see sd_notify(3). Without NOTIFY_SOCKET it does nothing.
 func notify(state string) error {
 	path := os.Getenv("NOTIFY_SOCKET")
 	if path == "" {
 		return nil
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"}) // "@" is package net's abstract
+	// A name that starts with "@" is an abstract socket, to systemd and to package net.
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		return fmt.Errorf("notify systemd: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetWriteDeadline(time.Now().Add(notifyTimeout)) // its queue may be full
+	_ = conn.SetWriteDeadline(time.Now().Add(notifyTimeout)) // the socket's queue may be full
 	if _, err := conn.Write([]byte(state)); err != nil {
 		return fmt.Errorf("notify systemd: %w", err)
 	}

@@ -44,8 +44,8 @@ func init() {
 	os.Exit(0)
 }
 
-// activate returns a server that is started as systemd does it: with the files from descriptor 3 on, and LISTEN_PID, if
-// it is "$$", its own.
+// activate returns the command of a server that starts as systemd starts one: the files are its descriptors from 3 on.
+// If pid is "$$", LISTEN_PID is the server's own.
 func activate(address, pid, fds, names string, files ...*os.File) *exec.Cmd {
 	cmd := exec.Command("sh", "-c", `LISTEN_PID=`+pid+` LISTEN_FDS="$1" LISTEN_FDNAMES="$2" exec "$0"`,
 		os.Args[0], fds, names)
@@ -54,7 +54,7 @@ func activate(address, pid, fds, names string, files ...*os.File) *exec.Cmd {
 	return cmd
 }
 
-// file returns the descriptor of a listener, as another process gets it.
+// file returns the descriptor of a listener, to pass to another process.
 func file(t *testing.T, l interface{ File() (*os.File, error) }) *os.File {
 	t.Helper()
 	f, err := l.File()
@@ -65,7 +65,7 @@ func file(t *testing.T, l interface{ File() (*os.File, error) }) *os.File {
 	return f
 }
 
-// unixSocket listens in a directory of its own, as systemd does.
+// unixSocket listens on a unix socket, as systemd does.
 func unixSocket(t *testing.T) (*net.UnixListener, string) {
 	t.Helper()
 	path := strings.TrimSuffix(socketPath(t), "/d/s") + "/s"
@@ -156,15 +156,17 @@ func TestSocketActivationRefuses(t *testing.T) {
 		"count is no number": {"systemd:", "$$", "x", "", []*os.File{socket}, `LISTEN_FDS="x"`},
 		"count is zero":      {"systemd:", "$$", "0", "", nil, `LISTEN_FDS="0"`},
 		"two without a name": {"systemd:", "$$", "2", "one:two", []*os.File{socket, socket}, "systemd:NAME"},
-		"unknown name":       {"systemd:three", "$$", "2", "one:two", []*os.File{socket, socket}, `no socket called "three"`},
+		"unknown name":       {"systemd:x", "$$", "2", "one:two", []*os.File{socket, socket}, `no socket called "x"`},
 		"name beyond count":  {"systemd:two", "$$", "1", "one:two", []*os.File{socket}, `no socket called "two"`},
-		"regular file":       {"systemd:", "$$", "1", "", []*os.File{regular}, "no listening socket"},
-		"nothing":            {"systemd:", "$$", "1", "", nil, "no listening socket"},
-		"connection":         {"systemd:", "$$", "1", "", []*os.File{file(t, connected.(*net.UnixConn))}, "no listening socket"},
-		"datagram socket":    {"systemd:", "$$", "1", "", []*os.File{file(t, datagrams)}, "not accept connections"},
-		"packet socket":      {"systemd:", "$$", "1", "", []*os.File{file(t, packets)}, "want a stream"},
-		"TCP without TLS":    {"systemd:", "$$", "1", "", []*os.File{file(t, tcp)}, "it needs TLS.Cert"},
-		"unix, insecure":     {"systemd: insecure", "$$", "1", "", []*os.File{socket}, "Insecure are for TCP"},
+		"regular file":       {"systemd:", "$$", "1", "", []*os.File{regular}, "not a listening socket"},
+		"nothing":            {"systemd:", "$$", "1", "", nil, "not a listening socket"},
+		"connection": {
+			"systemd:", "$$", "1", "", []*os.File{file(t, connected.(*net.UnixConn))}, "not a listening socket",
+		},
+		"datagram socket": {"systemd:", "$$", "1", "", []*os.File{file(t, datagrams)}, "not accept connections"},
+		"packet socket":   {"systemd:", "$$", "1", "", []*os.File{file(t, packets)}, "want a stream"},
+		"TCP without TLS": {"systemd:", "$$", "1", "", []*os.File{file(t, tcp)}, "it needs TLS.Cert"},
+		"unix, insecure":  {"systemd: insecure", "$$", "1", "", []*os.File{socket}, "Insecure are for TCP"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := activate(strings.Fields(c.address)[0], c.pid, c.fds, c.names, c.files...)
@@ -185,7 +187,7 @@ func TestSocketActivationRefuses(t *testing.T) {
 // socketPathFlat returns a path for a socket in a directory that exists.
 func socketPathFlat(t *testing.T) string { return strings.TrimSuffix(socketPath(t), "/d/s") + "/s" }
 
-// TestNotify plays systemd, at both kinds of address that it uses.
+// TestNotify listens as systemd does, at both kinds of address that systemd uses.
 func TestNotify(t *testing.T) {
 	for name, address := range map[string]string{
 		"path":     socketPathFlat(t),
@@ -218,17 +220,18 @@ func TestNotify(t *testing.T) {
 			}
 		})
 	}
-	t.Run("nobody there", func(t *testing.T) {
+	t.Run("nothing listens", func(t *testing.T) {
 		t.Setenv("NOTIFY_SOCKET", socketPathFlat(t))
 		s := serve(t, ttrpcx.ServerOptions{})
-		s.log.wantOnly(t, "level=WARN", "systemd was not told", "READY=1")
+		s.log.wantOnly(t, "level=WARN", "cannot notify systemd", "READY=1")
 		if err := call(t.Context(), mustDial(t, s.options())); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// TestActivatedListener takes sockets in the test's own process, where each must be the last that is passed.
+// TestActivatedListener passes sockets to Listen in the test's own process. Each is the last descriptor of LISTEN_FDS,
+// because the descriptors before it are the test's.
 func TestActivatedListener(t *testing.T) {
 	unixListener, path := unixSocket(t)
 	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -254,16 +257,16 @@ func TestActivatedListener(t *testing.T) {
 		options ttrpcx.ServerOptions
 		want    string // of the error, "" for none
 	}{
-		"unix":             {unixListener, ttrpcx.ServerOptions{}, ""},
-		"TCP with TLS":     {tcp, ttrpcx.ServerOptions{TLS: files}, ""},
-		"TCP, insecure":    {tcp, ttrpcx.ServerOptions{Insecure: true}, ""},
-		"TCP without TLS":  {tcp, ttrpcx.ServerOptions{}, "it needs TLS.Cert"},
-		"unix with TLS":    {unixListener, ttrpcx.ServerOptions{TLS: files}, "Insecure are for TCP"},
-		"unix, insecure":   {unixListener, ttrpcx.ServerOptions{Insecure: true}, "Insecure are for TCP"},
-		"packets":          {packets, ttrpcx.ServerOptions{}, "want a stream"},
-		"connection":       {connection.(*net.UnixConn), ttrpcx.ServerOptions{}, "does not accept connections"},
-		"nobody's address": {unixListener, ttrpcx.ServerOptions{Address: "systemd:two"}, `no socket called "two"`},
-		"no name":          {unixListener, ttrpcx.ServerOptions{Address: "systemd:"}, "name one, as systemd:NAME"},
+		"unix":            {unixListener, ttrpcx.ServerOptions{}, ""},
+		"TCP with TLS":    {tcp, ttrpcx.ServerOptions{TLS: files}, ""},
+		"TCP, insecure":   {tcp, ttrpcx.ServerOptions{Insecure: true}, ""},
+		"TCP without TLS": {tcp, ttrpcx.ServerOptions{}, "it needs TLS.Cert"},
+		"unix with TLS":   {unixListener, ttrpcx.ServerOptions{TLS: files}, "Insecure are for TCP"},
+		"unix, insecure":  {unixListener, ttrpcx.ServerOptions{Insecure: true}, "Insecure are for TCP"},
+		"packets":         {packets, ttrpcx.ServerOptions{}, "want a stream"},
+		"connection":      {connection.(*net.UnixConn), ttrpcx.ServerOptions{}, "does not accept connections"},
+		"unknown name":    {unixListener, ttrpcx.ServerOptions{Address: "systemd:two"}, `no socket called "two"`},
+		"no name":         {unixListener, ttrpcx.ServerOptions{Address: "systemd:"}, "name one, as systemd:NAME"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fd, err := syscall.Dup(int(file(t, c.socket).Fd()))
@@ -280,7 +283,7 @@ func TestActivatedListener(t *testing.T) {
 			if c.want != "" {
 				_, err := ttrpcx.Listen(t.Context(), o)
 				wantError(t, err, "listen at "+o.Address, c.want)
-				return // whose the descriptor is now depends on the reason, so it is not closed here
+				return // Listen closes the descriptor for some reasons only, so the test does not close it
 			}
 			s := serve(t, o)
 			for _, v := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
@@ -299,7 +302,7 @@ func TestActivatedListener(t *testing.T) {
 			if err := s.stop(); err != nil {
 				t.Error(err)
 			}
-			// systemd keeps it, and passes it to the next one.
+			// The socket must still work, because systemd keeps it and passes it to the next server.
 			addr := c.socket.(net.Listener).Addr()
 			conn, err := net.Dial(addr.Network(), addr.String())
 			if err != nil {

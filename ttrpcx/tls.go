@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// load reads the files anew. What it returns fits either side: the other side's certificate must be valid, now, for one
-// of its certificate authorities.
+// load reads the files and returns a configuration for a server or a client. With it, the peer needs a certificate that
+// one of the authorities has issued and that is valid now.
 func (f TLSFiles) load() (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
@@ -23,7 +23,7 @@ func (f TLSFiles) load() (*tls.Config, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("load certificate authorities %s: no certificate in it", f.CA)
+		return nil, fmt.Errorf("load certificate authorities %s: the file has no certificate", f.CA)
 	}
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
@@ -31,12 +31,12 @@ func (f TLSFiles) load() (*tls.Config, error) {
 		RootCAs:      pool,
 		ClientCAs:    pool,
 		ClientAuth:   tls.RequireAndVerifyClientCert,
-		// A resumed session would outlive the authority's withdrawal.
+		// A resumed session would still be accepted after the authority was removed from the file.
 		SessionTicketsDisabled: true,
 	}, nil
 }
 
-// stamp changes when one of the files does.
+// stamp returns a text that changes when one of the files changes.
 func (f TLSFiles) stamp() (stamp string, err error) {
 	for _, name := range []string{f.Cert, f.Key, f.CA} {
 		info, statErr := os.Stat(name)
@@ -49,7 +49,7 @@ func (f TLSFiles) stamp() (stamp string, err error) {
 	return stamp, err
 }
 
-// reloader is a server's TLS configuration, which follows its files: each handshake takes what they hold by then.
+// reloader is a server's TLS configuration. Each handshake uses the files as they are at that time.
 type reloader struct {
 	files TLSFiles
 	log   *slog.Logger
@@ -71,7 +71,7 @@ func newReloader(files TLSFiles, log *slog.Logger) (*reloader, error) {
 	return r, nil
 }
 
-// server returns the configuration to give to tls.Server.
+// server returns the configuration for tls.Server.
 func (r *reloader) server() *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
@@ -79,8 +79,8 @@ func (r *reloader) server() *tls.Config {
 	}
 }
 
-// current returns the newest configuration that could be loaded. Files are replaced one after another, so a set that
-// does not fit together yet is normal and is tried again when it changes.
+// current returns the newest configuration that could be loaded. Files are replaced one after another, so for a moment
+// they may not fit together. They are loaded again when they change again.
 func (r *reloader) current() *tls.Config {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,10 +94,10 @@ func (r *reloader) current() *tls.Config {
 		config, err = r.files.load()
 	}
 	if err != nil {
-		r.log.Error("changed TLS files cannot be used; those read before stay in use", "error", err)
+		r.log.Error("changed TLS files cannot be used; the server goes on with the old ones", "error", err)
 		return r.config
 	}
-	r.log.Info("TLS files read anew")
+	r.log.Info("TLS files reloaded")
 	r.config = config
 	return config
 }

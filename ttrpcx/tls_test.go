@@ -70,7 +70,7 @@ func writePEM(t *testing.T, file, kind string, der []byte) {
 	}
 }
 
-// issue writes a certificate for 127.0.0.1 and either side, changed by edit, and its key.
+// issue writes a certificate and its key. The certificate is for 127.0.0.1, for a server and a client, after edit.
 func (a *authority) issue(name string, edit ...func(*x509.Certificate)) ttrpcx.TLSFiles {
 	a.t.Helper()
 	dir := a.t.TempDir()
@@ -82,9 +82,11 @@ func (a *authority) issue(name string, edit ...func(*x509.Certificate)) ttrpcx.T
 func (a *authority) write(f ttrpcx.TLSFiles, name string, edit ...func(*x509.Certificate)) {
 	a.t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: name},
+		NotAfter:     time.Now().Add(time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, e := range edit {
 		e(template)
@@ -104,7 +106,7 @@ func (a *authority) write(f ttrpcx.TLSFiles, name string, edit ...func(*x509.Cer
 
 func expired(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
 
-// serveTLS serves on a port of its own.
+// serveTLS serves with TLS on a free port.
 func serveTLS(t *testing.T, files ttrpcx.TLSFiles, service ...testservice.Service) *served {
 	t.Helper()
 	return serve(t, ttrpcx.ServerOptions{Address: "tcp://127.0.0.1:0", TLS: files}, service...)
@@ -134,8 +136,10 @@ func TestMutualTLS(t *testing.T) {
 	if p.Certificate == nil || p.Certificate.Subject.CommonName != "client" || p.Credentials != nil {
 		t.Errorf("the peer is %+v, want the client's certificate", p)
 	}
-	if text := p.LogValue().String(); !strings.Contains(text, "subject=CN=client") || !strings.Contains(text, "address=127.0.0.1:") {
-		t.Errorf("the log shows %s", text)
+	for _, want := range []string{"subject=CN=client", "address=127.0.0.1:"} {
+		if text := p.LogValue().String(); !strings.Contains(text, want) {
+			t.Errorf("the log shows %s, want %s in it", text, want)
+		}
 	}
 
 	// Service identities have a URI and no subject: https://github.com/spiffe/spiffe, X.509-SVID.
@@ -157,7 +161,7 @@ func TestMutualTLS(t *testing.T) {
 	}
 }
 
-// TestTLSRefuses has each side turn down the other, and say why, while the server goes on.
+// TestTLSRefuses checks that the server and the client refuse a wrong certificate and say why.
 func TestTLSRefuses(t *testing.T) {
 	a, other := newAuthority(t), newAuthority(t)
 	good := a.issue("client")
@@ -170,20 +174,25 @@ func TestTLSRefuses(t *testing.T) {
 		logged, want   string
 	}{
 		"client of another authority": {
-			a.issue("server"), foreign, "unknown authority", "the server refused the connection: tls: unknown certificate authority",
+			a.issue("server"), foreign,
+			"unknown authority", "the server refused the connection: tls: unknown certificate authority",
 		},
 		"client's certificate expired": {
-			a.issue("server"), a.issue("client", expired), "expired", "the server refused the connection: tls: expired certificate",
+			a.issue("server"), a.issue("client", expired),
+			"expired", "the server refused the connection: tls: expired certificate",
 		},
 		"client's certificate for servers": {
-			a.issue("server"), a.issue("client", serverOnly), "incompatible key usage", "the server refused the connection: tls: bad certificate",
+			a.issue("server"), a.issue("client", serverOnly),
+			"incompatible key usage", "the server refused the connection: tls: bad certificate",
 		},
 		"server of another authority": {
 			func() ttrpcx.TLSFiles { f := other.issue("server"); f.CA = a.file; return f }(), good,
 			"bad certificate", "signed by unknown authority",
 		},
-		"server's certificate expired":     {a.issue("server", expired), good, "bad certificate", "expired"},
-		"server's certificate for clients": {a.issue("server", clientOnly), good, "bad certificate", "incompatible key usage"},
+		"server's certificate expired": {a.issue("server", expired), good, "bad certificate", "expired"},
+		"server's certificate for clients": {
+			a.issue("server", clientOnly), good, "bad certificate", "incompatible key usage",
+		},
 		"server of another name": {
 			a.issue("server", func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 2)} }), good,
 			"bad certificate", "127.0.0.2, not 127.0.0.1",
@@ -195,7 +204,7 @@ func TestTLSRefuses(t *testing.T) {
 			s := serveTLS(t, c.server, unary(func(context.Context) error { called <- struct{}{}; return nil }))
 			client, err := dial(t, s.client(c.client))
 			if err == nil {
-				// In TLS 1.3 the client is done before the server has seen its certificate.
+				// In TLS 1.3 the client's handshake is over before the server has seen its certificate.
 				err = call(t.Context(), client)
 				if code := status.Code(err); code != codes.Unavailable {
 					t.Errorf("the call's code is %v, want Unavailable", code)
@@ -215,7 +224,7 @@ func TestTLSRefuses(t *testing.T) {
 	}
 }
 
-// TestTLSMisunderstandings has peers speak the wrong thing to a server, which must go on.
+// TestTLSMisunderstandings has peers that use another protocol than the server, which must serve others as before.
 func TestTLSMisunderstandings(t *testing.T) {
 	noLeaks(t)
 	a := newAuthority(t)
@@ -237,17 +246,18 @@ func TestTLSMisunderstandings(t *testing.T) {
 		}, "first record does not look like a TLS handshake"},
 		"TLS 1.2": {func(t *testing.T, conn net.Conn) {
 			err := tls.Client(conn, &tls.Config{
-				RootCAs: pool, ServerName: "127.0.0.1", Certificates: []tls.Certificate{pair}, MaxVersion: tls.VersionTLS12,
+				RootCAs: pool, ServerName: "127.0.0.1",
+				Certificates: []tls.Certificate{pair}, MaxVersion: tls.VersionTLS12,
 			}).Handshake()
 			wantError(t, err, "protocol version")
 		}, "unsupported versions"},
 		"no certificate": {func(t *testing.T, conn net.Conn) {
-			secured := tls.Client(conn, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"})
-			_, err := secured.Read(make([]byte, 1))
+			tlsConn := tls.Client(conn, &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"})
+			_, err := tlsConn.Read(make([]byte, 1))
 			wantError(t, err, "certificate required")
 		}, "client didn't provide a certificate"},
 		"nothing": {func(_ *testing.T, conn net.Conn) { _ = conn.Close() }, "EOF"},
-		"half of a hello": {func(_ *testing.T, conn net.Conn) {
+		"half of a ClientHello": {func(_ *testing.T, conn net.Conn) {
 			_, _ = conn.Write([]byte{22, 3, 1, 1, 0})
 			_ = conn.Close()
 		}, "EOF"},
@@ -277,7 +287,7 @@ func TestTLSMisunderstandings(t *testing.T) {
 	_ = s.stop()
 }
 
-// TestPlainTCP wants the warning, and a client that expects TLS told what may be wrong.
+// TestPlainTCP checks the warning, and the hint that a client gets if it uses TLS.
 func TestPlainTCP(t *testing.T) {
 	s := serve(t, ttrpcx.ServerOptions{Address: "tcp://127.0.0.1:0", Insecure: true})
 	s.log.wantOnly(t, "level=WARN", "plain TCP", s.address)
@@ -289,16 +299,17 @@ func TestPlainTCP(t *testing.T) {
 
 	s.log.clear()
 	_, err := dial(t, s.client(newAuthority(t).issue("client")))
-	wantError(t, err, "connect to "+s.address, "does it want TLS?")
+	wantError(t, err, "connect to "+s.address, "does it use TLS?")
 	s.log.wantOnly(t, "connection closed", "over the limit", "peer.address=127.0.0.1:")
 }
 
-// TestSlowHandshakes lets peers say nothing: others are served meanwhile, and in the end the silent are cut off.
+// TestSlowHandshakes has peers that do not start a handshake. They must not delay others, and are disconnected in the
+// end.
 func TestSlowHandshakes(t *testing.T) {
 	noLeaks(t)
 	a := newAuthority(t)
 	files := a.issue("client")
-	t.Run("block nobody", func(t *testing.T) {
+	t.Run("do not delay others", func(t *testing.T) {
 		s := serveTLS(t, a.issue("server"))
 		for range 20 {
 			_ = rawDial(t, s.address)
@@ -309,14 +320,14 @@ func TestSlowHandshakes(t *testing.T) {
 		if lines := s.log.lines(); len(lines) > 0 {
 			t.Errorf("logged %q", lines)
 		}
-		if err := s.stop(); err != nil { // at once, for no call is open
+		if err := s.stop(); err != nil { // at once, because no call is open
 			t.Errorf("Serve returns %v", err)
 		}
 		if lines := s.log.lines(); len(lines) > 0 {
 			t.Errorf("the end of handshakes was logged: %q", lines)
 		}
 	})
-	t.Run("are cut off", func(t *testing.T) {
+	t.Run("are disconnected", func(t *testing.T) {
 		s := serve(t, ttrpcx.ServerOptions{
 			Address: "tcp://127.0.0.1:0", TLS: a.issue("server"), IOTimeout: 20 * time.Millisecond,
 		})
@@ -326,10 +337,10 @@ func TestSlowHandshakes(t *testing.T) {
 	})
 }
 
-// serverName connects and returns the name in the certificate that the server shows.
+// serverName connects and returns the name in the server's certificate.
 func serverName(t *testing.T, s *served, files ttrpcx.TLSFiles) string {
 	t.Helper()
-	conn := tls.Client(rawDial(t, s.address), &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{loadPair(t, files)}})
+	conn := tls.Client(rawDial(t, s.address), unverified(t, files))
 	defer conn.Close()
 	if err := conn.Handshake(); err != nil {
 		t.Fatal(err)
@@ -363,7 +374,7 @@ func TestCertificatesAreReloaded(t *testing.T) {
 	want("first")
 
 	a.write(files, "the second")
-	want("the second", "TLS files read anew")
+	want("the second", "TLS files reloaded")
 
 	half, err := os.ReadFile(files.Cert)
 	if err != nil {
@@ -380,9 +391,9 @@ func TestCertificatesAreReloaded(t *testing.T) {
 	want("the second", "level=ERROR", "cannot be used", files.Key)
 
 	a.write(files, "third")
-	want("third", "TLS files read anew")
+	want("third", "TLS files reloaded")
 
-	// With another authority for the clients, those of the first are refused.
+	// After the authority was replaced, new connections with its certificates are refused.
 	other := newAuthority(t)
 	pem, err := os.ReadFile(other.file)
 	if err != nil {
@@ -391,13 +402,19 @@ func TestCertificatesAreReloaded(t *testing.T) {
 	if err := os.WriteFile(a.file, append(pem, '\n'), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	conn := tls.Client(rawDial(t, s.address), &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{loadPair(t, clientFiles)}})
+	conn := tls.Client(rawDial(t, s.address), unverified(t, clientFiles))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("a client of the old authority gets %v", err)
 	}
 	if err := call(t.Context(), old); err != nil {
 		t.Errorf("the connection from before: %v", err)
 	}
+}
+
+// unverified returns the configuration of a client that accepts any server.
+func unverified(t *testing.T, files ttrpcx.TLSFiles) *tls.Config {
+	t.Helper()
+	return &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{loadPair(t, files)}}
 }
 
 func loadPair(t *testing.T, files ttrpcx.TLSFiles) tls.Certificate {
@@ -409,7 +426,7 @@ func loadPair(t *testing.T, files ttrpcx.TLSFiles) tls.Certificate {
 	return pair
 }
 
-// TestUnusableFiles wants each side to name the file.
+// TestUnusableFiles checks that the errors of Listen and Dial name the file.
 func TestUnusableFiles(t *testing.T) {
 	a := newAuthority(t)
 	good := a.issue("either")

@@ -12,25 +12,27 @@ import (
 	"syscall"
 )
 
-// ErrInUse says that a server already answers at the address.
+// ErrInUse means that another server listens at the address already.
 var ErrInUse = errors.New("address in use by another server: stop that one or take another address")
 
-// unixListener is a unix socket that is its server's alone while it is open.
+// unixListener is a listening unix socket with a lock, so that no other server takes its path.
 type unixListener struct {
 	*net.UnixListener
 	path string
-	id   fs.FileInfo // of the socket, to tell it from one that another process put there
+	id   fs.FileInfo // of the socket: another process may put another file at path
 	lock *fileLock
 	once sync.Once
 }
 
-// listenUnix listens on a socket that only its owner can reach: mode 0600, in a directory that nobody else can write to
-// (created 0700 if missing). If it is shared, others may reach it too (0666, in a directory created 0711), for them to be
-// judged by their credentials. A socket that nobody answers on, such as a killed server's, is replaced; a live one is not.
+// listenUnix listens on a socket that only its owner can connect to: it has mode 0600, in a directory that only its
+// owner can write to (created with mode 0700 if missing). If it is shared, everybody can connect (0666, in a directory
+// created with 0711), and Serve checks their credentials. If no server answers on an existing socket, because it was
+// killed for example, the socket is replaced. If a server answers, listenUnix returns ErrInUse.
 //
-// A lock file beside the socket, held as long as the listener, makes one winner of servers that start together. What
-// remains is a server that does not take the lock (another program, or any on a platform without flock(2)) and that
-// binds between the probe and the removal: its socket would be removed.
+// If several servers start at once, a lock file next to the socket lets only one of them listen. The lock is held as
+// long as the listener is open. One race remains: a server that takes no lock (another program, or any server on a
+// platform without flock(2)) may bind its socket between our test of the old socket and its removal. Then the new one
+// is removed.
 func listenUnix(ctx context.Context, path string, shared bool) (_ *unixListener, err error) {
 	mode, dirMode := fs.FileMode(0o600), fs.FileMode(0o700)
 	if shared {
@@ -68,11 +70,11 @@ func listenUnix(ctx context.Context, path string, shared bool) (_ *unixListener,
 		_ = ul.Close()
 		return nil, err
 	}
-	ul.SetUnlinkOnClose(false) // Close removes it, if it is still ours
+	ul.SetUnlinkOnClose(false) // our Close removes only our own socket
 	return &unixListener{UnixListener: ul, path: path, id: id, lock: lock}, nil
 }
 
-// Close stops listening and removes the socket, unless another has taken its place.
+// Close stops listening and removes the socket, unless another file has replaced it.
 func (l *unixListener) Close() error {
 	err := net.ErrClosed
 	l.once.Do(func() {
@@ -85,8 +87,8 @@ func (l *unixListener) Close() error {
 	return err
 }
 
-// secureDir makes sure that dir exists and that nobody but its owner, who is this user or root, can replace what is in
-// it. Who could replace dir itself, by way of the directories above it, is not looked at.
+// secureDir makes sure that dir exists, that its owner is this user or root, and that only the owner can replace files
+// in it. It does not check the directories above dir, where another user might be able to replace dir itself.
 func secureDir(dir string, mode fs.FileMode) error {
 	if err := makeDir(dir, mode); err != nil {
 		return err
@@ -98,23 +100,24 @@ func secureDir(dir string, mode fs.FileMode) error {
 	if reason := unsafeDir(info); reason != "" {
 		return fmt.Errorf("directory %s %s: use one that is yours alone (mode 0700)", dir, reason)
 	}
-	// A link can be pointed elsewhere by its owner.
+	// The owner of a link can let it point elsewhere.
 	if info, err = os.Lstat(dir); err != nil {
 		return err
 	} else if info.Mode()&fs.ModeSymlink != 0 && !ownedByUs(info) {
-		return fmt.Errorf("directory %s is another user's symbolic link: use one that is yours alone (mode 0700)", dir)
+		return fmt.Errorf("directory %s is another user's symbolic link: use one that is yours alone (mode 0700)",
+			dir)
 	}
 	return nil
 }
 
-// makeDir makes dir, with exactly that mode, and what is missing above it.
+// makeDir creates dir, with exactly that mode, and the missing directories above it.
 func makeDir(dir string, mode fs.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(dir), mode); err != nil {
 		return err
 	}
 	switch err := os.Mkdir(dir, mode); {
 	case err == nil:
-		return os.Chmod(dir, mode) // the umask may have kept out those whom mode lets in
+		return os.Chmod(dir, mode) // the umask may have removed bits
 	case errors.Is(err, fs.ErrExist):
 		return nil
 	default:
@@ -122,7 +125,7 @@ func makeDir(dir string, mode fs.FileMode) error {
 	}
 }
 
-// removeStale removes the socket at path if nobody answers on it. Whatever is not a socket stays.
+// removeStale removes the socket at path if no server answers on it. A file that is not a socket is an error.
 func removeStale(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -131,14 +134,14 @@ func removeStale(ctx context.Context, path string) error {
 	case err != nil:
 		return err
 	case info.Mode()&fs.ModeSocket == 0:
-		return fmt.Errorf("what is there is not a socket (%s): move it away or use another path", info.Mode())
+		return fmt.Errorf("the file there is not a socket (%s): move it away or use another path", info.Mode())
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		_ = conn.Close()
 		return ErrInUse
-	case errors.Is(err, syscall.EAGAIN): // its backlog is full: connect(2)
+	case errors.Is(err, syscall.EAGAIN): // the server's backlog is full: connect(2)
 		return ErrInUse
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return os.Remove(path)

@@ -7,11 +7,11 @@ import (
 	"os"
 )
 
-// Here the directory's own permissions are all that guards a socket: there are no owners and modes to check.
+// On these platforms there are no owners and modes to check: only the directory's own permissions protect a socket.
 
 func restrictBeforeBind(uintptr) {}
 
-func listening(*os.File) error { return nil }
+func checkListening(*os.File) error { return nil }
 
 func unsafeDir(info fs.FileInfo) string {
 	if !info.IsDir() {

@@ -10,13 +10,13 @@ import (
 	"syscall"
 )
 
-// restrictBeforeBind makes the socket be born with mode 0600, so that there is no moment in which others may connect.
-// Linux takes the mode of the socket's file from the descriptor's; darwin refuses and has only the directory and the
-// chmod after bind.
+// restrictBeforeBind makes bind create the socket with mode 0600, so that other users cannot connect before its mode is
+// set. Linux gives the file the descriptor's mode. Darwin refuses the call. There, only the directory protects the
+// socket until the chmod after bind.
 func restrictBeforeBind(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) }
 
-// listening returns an error unless the socket listens: FileListener takes connections, too.
-func listening(f *os.File) error {
+// checkListening returns an error unless the socket listens. net.FileListener does not check that.
+func checkListening(f *os.File) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
@@ -34,7 +34,7 @@ func listening(f *os.File) error {
 	return os.NewSyscallError("getsockopt SO_ACCEPTCONN", optErr)
 }
 
-// unsafeDir says why the directory cannot hold a socket, or returns "".
+// unsafeDir returns the reason why a socket is not safe in the directory, or "" if it is.
 func unsafeDir(info fs.FileInfo) string {
 	switch {
 	case !info.IsDir():
@@ -52,11 +52,11 @@ func ownedByUs(info fs.FileInfo) bool {
 	return uid == 0 || uid == uint32(os.Geteuid())
 }
 
-// fileLock is an exclusive lock that the kernel drops with its process.
+// fileLock is an exclusive lock. The kernel releases it when the process ends.
 type fileLock struct{ f *os.File }
 
-// acquire takes the lock on the file called name, which it creates if need be. It does not wait: a lock that another
-// process holds is ErrInUse.
+// acquire takes the lock on the file called name, and creates the file if it is missing. It does not wait: it returns
+// ErrInUse if another process holds the lock.
 func acquire(name string) (*fileLock, error) {
 	for {
 		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
@@ -72,13 +72,14 @@ func acquire(name string) (*fileLock, error) {
 		}
 		ours, err := f.Stat()
 		if err == nil && (!ours.Mode().IsRegular() || ours.Size() > 0) {
-			err = fmt.Errorf("%s is not a lock file (%s, %d bytes): move it away or use another path", name, ours.Mode(), ours.Size())
+			err = fmt.Errorf("%s is not a lock file (%s, %d bytes): move it away or use another path",
+				name, ours.Mode(), ours.Size())
 		}
 		if err != nil {
 			_ = f.Close()
 			return nil, err
 		}
-		// release removes the file, so what was locked may be gone and another have made a new one.
+		// The lock's last holder may have removed our file meanwhile, and another process may have created a new one.
 		if there, err := os.Lstat(name); err == nil && os.SameFile(ours, there) {
 			return &fileLock{f}, nil
 		}
@@ -91,7 +92,7 @@ func (l *fileLock) release() {
 	_ = l.f.Close()
 }
 
-// control lets f work on the descriptor of conn and returns its error.
+// control calls f with the descriptor of conn and returns f's error.
 func control(conn syscall.Conn, f func(fd int) error) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -49,7 +49,7 @@ func wantMode(t *testing.T, path string, want fs.FileMode) {
 	}
 }
 
-// wantEntries fails unless the directory has these entries and no more.
+// wantEntries fails the test unless the directory has exactly these entries.
 func wantEntries(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -65,7 +65,7 @@ func wantEntries(t *testing.T, dir string, want ...string) {
 	}
 }
 
-// staleSocket leaves a socket at path that nobody listens on.
+// staleSocket creates a socket at path on which no server listens.
 func staleSocket(t *testing.T, path string) {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -78,7 +78,7 @@ func staleSocket(t *testing.T, path string) {
 	}
 }
 
-// TestSocketModes holds both modes against a umask that would leave nothing of them.
+// TestSocketModes checks the modes of the socket and its directory with two umasks. One would remove the shared bits.
 func TestSocketModes(t *testing.T) {
 	for name, c := range map[string]struct {
 		allow     ttrpcx.Allow
@@ -114,7 +114,7 @@ func TestSocketModes(t *testing.T) {
 	}
 }
 
-// TestDirectoryThatLetsNobodyIn wants a warning where a directory from before makes Allow have no effect.
+// TestDirectoryThatLetsNobodyIn checks for a warning if the mode of an existing directory makes Allow useless.
 func TestDirectoryThatLetsNobodyIn(t *testing.T) {
 	path := socketPath(t)
 	log := new(journal)
@@ -163,7 +163,7 @@ func TestLiveSocketIsRefused(t *testing.T) {
 		_ = rawDial(t, "unix://"+path)
 		wantEntries(t, filepath.Dir(path), "s", "s.lock")
 	})
-	for name, backlog := range map[string]int{"by its answer": -1, "though it is busy": 0} {
+	for name, backlog := range map[string]int{"by its answer": -1, "by its full backlog": 0} {
 		t.Run(name, func(t *testing.T) {
 			path := socketPath(t)
 			if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
@@ -185,7 +185,7 @@ func TestLiveSocketIsRefused(t *testing.T) {
 	}
 }
 
-// fill connects to the listener, which does not accept, until it takes no more.
+// fill connects to the listener, which does not accept, until its backlog is full.
 func fill(t *testing.T, l *net.UnixListener, path string) {
 	t.Helper()
 	raw, err := l.SyscallConn()
@@ -206,18 +206,21 @@ func fill(t *testing.T, l *net.UnixListener, path string) {
 	t.Fatal("the backlog is not full")
 }
 
-// TestOtherThingsAreKept wants anything at the path that is not a stale socket refused, and untouched.
-func TestOtherThingsAreKept(t *testing.T) {
+// TestOtherFilesAreKept checks that Listen refuses a path with a file that is not a stale socket, and does not change
+// it.
+func TestOtherFilesAreKept(t *testing.T) {
 	for name, c := range map[string]struct {
 		put  func(path string) error
 		want string
 	}{
-		"regular file":     {func(p string) error { return os.WriteFile(p, []byte("mine"), 0o600) }, "not a socket"},
-		"empty file":       {func(p string) error { return os.WriteFile(p, nil, 0o600) }, "not a socket"},
-		"directory":        {func(p string) error { return os.Mkdir(p, 0o700) }, "not a socket"},
-		"fifo":             {func(p string) error { return syscall.Mkfifo(p, 0o600) }, "not a socket"},
-		"symbolic link":    {func(p string) error { return os.Symlink("elsewhere", p) }, "not a socket"},
-		"link to a socket": {func(p string) error { staleSocket(t, p+"1"); return os.Symlink(p+"1", p) }, "not a socket"},
+		"regular file":  {func(p string) error { return os.WriteFile(p, []byte("mine"), 0o600) }, "not a socket"},
+		"empty file":    {func(p string) error { return os.WriteFile(p, nil, 0o600) }, "not a socket"},
+		"directory":     {func(p string) error { return os.Mkdir(p, 0o700) }, "not a socket"},
+		"fifo":          {func(p string) error { return syscall.Mkfifo(p, 0o600) }, "not a socket"},
+		"symbolic link": {func(p string) error { return os.Symlink("elsewhere", p) }, "not a socket"},
+		"link to a socket": {
+			func(p string) error { staleSocket(t, p+"1"); return os.Symlink(p+"1", p) }, "not a socket",
+		},
 		"datagram socket": {func(p string) error {
 			c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: p, Net: "unixgram"})
 			if err == nil {
@@ -225,9 +228,15 @@ func TestOtherThingsAreKept(t *testing.T) {
 			}
 			return err
 		}, "protocol wrong type"},
-		"file at the lock's name": {func(p string) error { return os.WriteFile(p+".lock", []byte("mine"), 0o600) }, "not a lock file"},
-		"fifo at the lock's name": {func(p string) error { return syscall.Mkfifo(p+".lock", 0o600) }, "not a lock file"},
-		"link at the lock's name": {func(p string) error { return os.Symlink("elsewhere", p+".lock") }, "symbolic links"},
+		"file at the lock's name": {
+			func(p string) error { return os.WriteFile(p+".lock", []byte("mine"), 0o600) }, "not a lock file",
+		},
+		"fifo at the lock's name": {
+			func(p string) error { return syscall.Mkfifo(p+".lock", 0o600) }, "not a lock file",
+		},
+		"link at the lock's name": {
+			func(p string) error { return os.Symlink("elsewhere", p+".lock") }, "symbolic links",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := socketPath(t)
@@ -247,7 +256,7 @@ func TestOtherThingsAreKept(t *testing.T) {
 	}
 }
 
-// snapshot describes all that is in a directory.
+// snapshot describes all files in a directory.
 func snapshot(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -265,22 +274,22 @@ func snapshot(t *testing.T, dir string) string {
 	return s.String()
 }
 
-// TestUnsafeDirectories wants sockets refused where another user could replace them.
+// TestUnsafeDirectories checks that Listen refuses a directory in which another user could replace the socket.
 func TestUnsafeDirectories(t *testing.T) {
 	for name, c := range map[string]struct {
 		asRoot bool
 		make   func(dir string) error
 		want   string
 	}{
-		"world-writable": {false, func(d string) error { return chmodded(d, 0o777) }, "is writable by others"},
-		"sticky":         {false, func(d string) error { return chmodded(d, 0o777|fs.ModeSticky) }, "is writable by others"},
-		"group-writable": {false, func(d string) error { return chmodded(d, 0o770) }, "is writable by others"},
-		"not one":        {false, func(d string) error { return os.WriteFile(d, nil, 0o600) }, "is not a directory"},
+		"world-writable": {false, func(d string) error { return mkdir(d, 0o777) }, "is writable by others"},
+		"sticky":         {false, func(d string) error { return mkdir(d, fs.ModeSticky|0o777) }, "writable by others"},
+		"group-writable": {false, func(d string) error { return mkdir(d, 0o770) }, "is writable by others"},
+		"no directory":   {false, func(d string) error { return os.WriteFile(d, nil, 0o600) }, "is not a directory"},
 		"another user's": {true, func(d string) error {
-			return errors.Join(chmodded(d, 0o700), os.Chown(d, nobody, nobody))
+			return errors.Join(mkdir(d, 0o700), os.Chown(d, nobody, nobody))
 		}, "belongs to another user"},
 		"another user's link": {true, func(d string) error {
-			return errors.Join(chmodded(d+"1", 0o700), os.Symlink(d+"1", d), os.Lchown(d, nobody, nobody))
+			return errors.Join(mkdir(d+"1", 0o700), os.Symlink(d+"1", d), os.Lchown(d, nobody, nobody))
 		}, "another user's symbolic link"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -302,14 +311,15 @@ func TestUnsafeDirectories(t *testing.T) {
 	t.Run("own link", func(t *testing.T) {
 		path := socketPath(t)
 		dir := filepath.Dir(path)
-		if err := errors.Join(chmodded(dir+"1", 0o700), os.Symlink(dir+"1", dir)); err != nil {
+		if err := errors.Join(mkdir(dir+"1", 0o700), os.Symlink(dir+"1", dir)); err != nil {
 			t.Fatal(err)
 		}
 		mustListen(t, path)
 	})
 }
 
-func chmodded(dir string, mode fs.FileMode) error {
+// mkdir creates a directory with the mode, regardless of the umask.
+func mkdir(dir string, mode fs.FileMode) error {
 	return errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, mode))
 }
 
@@ -322,7 +332,7 @@ func TestListenWhereNothingCanBeMade(t *testing.T) {
 	wantError(t, err, "listen at unix://", "not a directory")
 }
 
-// TestRacingListeners lets listeners go for one stale socket at once, time and again.
+// TestRacingListeners starts several listeners at once on one stale socket, many times.
 func TestRacingListeners(t *testing.T) {
 	path := socketPath(t)
 	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
@@ -358,7 +368,8 @@ func TestRacingListeners(t *testing.T) {
 	}
 }
 
-// TestListenersThatComeAndGo has at most one of many hold the socket at any time, lock files made and removed all along.
+// TestListenersThatComeAndGo checks that at most one listener has the socket at any time, while lock files are created
+// and removed.
 func TestListenersThatComeAndGo(t *testing.T) {
 	path := socketPath(t)
 	var holding, won atomic.Int32
@@ -374,7 +385,7 @@ func TestListenersThatComeAndGo(t *testing.T) {
 					return
 				}
 				if n := holding.Add(1); n != 1 {
-					t.Errorf("%d listeners hold the socket", n)
+					t.Errorf("%d listeners have the socket", n)
 				}
 				if _, err := os.Lstat(path); err != nil {
 					t.Errorf("the holder's socket: %v", err)
@@ -392,8 +403,8 @@ func TestListenersThatComeAndGo(t *testing.T) {
 	wantEntries(t, filepath.Dir(path))
 }
 
-// TestCloseKeepsWhatIsNotOurs puts another socket, or nothing, in place of the listener's.
-func TestCloseKeepsWhatIsNotOurs(t *testing.T) {
+// TestCloseKeepsFilesOfOthers removes the listener's socket, or replaces it by another file, before Close.
+func TestCloseKeepsFilesOfOthers(t *testing.T) {
 	for name, replace := range map[string]func(path string) error{
 		"socket": func(p string) error { staleSocket(t, p); return nil },
 		"file":   func(p string) error { return os.WriteFile(p, []byte("mine"), 0o600) },
@@ -401,7 +412,7 @@ func TestCloseKeepsWhatIsNotOurs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := socketPath(t)
 			l := mustListen(t, path)
-			// Moved, not removed: the number of a removed one could be given to its replacement.
+			// Move it instead of removing it: its replacement could get the inode number of a removed file.
 			if err := os.Rename(path, path+".old"); err != nil {
 				t.Fatal(err)
 			}

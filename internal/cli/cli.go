@@ -1,4 +1,4 @@
-// Package cli is what the mains share: signals, flags, logs, exit codes and the form in which they print messages.
+// Package cli has what both mains need: signals, flags, logs, exit codes, and the output of messages.
 package cli
 
 import (
@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// App is the application's name. Server and client meet in a directory of that name unless they are told an address.
+// App is the application's name. The default socket of the server and the client is in a directory of that name.
 const App = "ttrpc-starter"
 
 // Exit codes. A failed RPC exits with ExitRPC plus its status code, as grpcurl does.
@@ -33,10 +33,11 @@ const exitCodes = `
 Exit codes: 0 success or help, 1 failure, 2 usage, 64+code a call that failed with that RPC status code.
 `
 
-// Run is a program without its ties to the operating system. ctx ends with the first SIGINT or SIGTERM.
+// Run is a program. It gets everything from the operating system as arguments, so that tests can call it. ctx ends at
+// the first SIGINT or SIGTERM.
 type Run func(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error
 
-// Main runs the program called name, reports its error on standard error and exits. A second SIGINT or SIGTERM ends the
+// Main runs the program called name, prints its error on standard error, and exits. A second SIGINT or SIGTERM ends the
 // process at once.
 func Main(name string, run Run) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -49,7 +50,7 @@ func Main(name string, run Run) {
 	os.Exit(ExitCode(err))
 }
 
-// ExitCode returns the exit code for what a Run returned.
+// ExitCode returns the exit code for the error of a Run.
 func ExitCode(err error) int {
 	var usage *UsageError
 	switch {
@@ -64,13 +65,13 @@ func ExitCode(err error) int {
 	return ExitFailure
 }
 
-// ReportedError is an error that the program has reported itself, so that Main only sets the exit code.
+// ReportedError is an error that the program has printed itself. Main only sets the exit code.
 type ReportedError struct{ Err error }
 
 func (e *ReportedError) Error() string { return e.Err.Error() }
 func (e *ReportedError) Unwrap() error { return e.Err }
 
-// UsageError says that the command line cannot be followed as it was given.
+// UsageError means that the command line is wrong.
 type UsageError struct{ Err error }
 
 // Usagef returns a UsageError with a formatted message.
@@ -79,10 +80,10 @@ func Usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(fo
 func (e *UsageError) Error() string { return e.Err.Error() + " (-h shows the usage)" }
 func (e *UsageError) Unwrap() error { return e.Err }
 
-// NewFlagSet returns an empty flag set for the program called name, whose help starts with the one-line synopsis.
+// NewFlagSet returns an empty flag set for the program called name. The help starts with the one-line synopsis.
 func NewFlagSet(name, synopsis string) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // Parse reports, once, to the right place
+	flags.SetOutput(io.Discard) // Parse prints the error or the help
 	flags.Usage = func() {
 		fmt.Fprintf(flags.Output(), "%s\n\nUsage: %s [flags]\n\n", synopsis, name)
 		flags.PrintDefaults()
@@ -91,8 +92,8 @@ func NewFlagSet(name, synopsis string) *flag.FlagSet {
 	return flags
 }
 
-// Parse parses args. Help that was asked for goes to stdout, with flag.ErrHelp as the error; a flag or argument that is
-// not known puts the usage on stderr and is a UsageError.
+// Parse parses args. For -h, it prints the help on stdout and returns flag.ErrHelp. For an unknown flag, a wrong value
+// or an argument, it prints the usage on stderr and returns a UsageError.
 func Parse(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) error {
 	usage := flags.Usage
 	flags.Usage = func() {}
@@ -114,7 +115,7 @@ func Parse(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) error {
 	return err
 }
 
-// ChoiceVar adds a flag whose value is one of those listed, of which *value has the default.
+// ChoiceVar adds a flag whose value is one of the choices. *value has the default.
 func ChoiceVar(flags *flag.FlagSet, value *string, name string, choices []string, usage string) {
 	list := strings.Join(choices, ", ")
 	flags.Func(name, fmt.Sprintf("%s: %s (default %s)", usage, list, *value), func(s string) error {
@@ -126,12 +127,12 @@ func ChoiceVar(flags *flag.FlagSet, value *string, name string, choices []string
 	})
 }
 
-// TextVar adds a flag for a string of a message, which must be UTF-8.
+// TextVar adds a flag for a string in a message, which must be UTF-8.
 func TextVar(flags *flag.FlagSet, value *string, name, byDefault, usage string) {
 	*value = byDefault
 	flags.Func(name, fmt.Sprintf("%s (default %q)", usage, byDefault), func(s string) error {
 		if !utf8.ValidString(s) {
-			return errors.New("want valid UTF-8, as text in protobuf must be")
+			return errors.New("want valid UTF-8, because protobuf allows no other text")
 		}
 		*value = s
 		return nil

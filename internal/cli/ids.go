@@ -32,7 +32,7 @@ func (f idFlag) Set(s string) error {
 			return lookupErr
 		}
 		if id, err = strconv.ParseUint(found, 10, 32); err != nil { // a Windows SID
-			return fmt.Errorf("%s has no number here", s)
+			return fmt.Errorf("%s has no numeric id on this platform", s)
 		}
 	}
 	*f.ids = append(*f.ids, uint32(id))

@@ -14,12 +14,12 @@ import (
 	"unicode"
 )
 
-// textHandler writes lines for people: the message bare, and values that have a JSON form in it. slog.TextHandler quotes
-// both, which makes a call's metadata hard to read: metadata="{\"name\":[\"koye\"]}".
+// textHandler writes lines for people: the message without quotes, and maps and lists as JSON. slog.TextHandler quotes
+// both, so a call's metadata is hard to read: metadata="{\"name\":[\"koye\"]}".
 type textHandler struct {
 	w      io.Writer
-	mu     *sync.Mutex // held while writing; shared by all that With returned
-	attrs  string      // what With added, ready to print
+	mu     *sync.Mutex // held during a write; shared with the handlers of WithAttrs and WithGroup
+	attrs  string      // those of WithAttrs, formatted
 	prefix string      // the open groups, each with a dot
 }
 
@@ -86,8 +86,8 @@ func appendAttr(b *bytes.Buffer, prefix string, a slog.Attr) {
 	b.WriteString(valueText(v))
 }
 
-// valueText returns v as JSON where it is a list or a map, and else as text, quoted if it could be mistaken for more than
-// one value.
+// valueText returns v as JSON if it is a list or a map. Otherwise it returns v as text, in quotes if the text could
+// look like more than one value.
 func valueText(v slog.Value) string {
 	if v.Kind() == slog.KindAny {
 		switch reflect.ValueOf(v.Any()).Kind() {
@@ -106,7 +106,8 @@ func valueText(v slog.Value) string {
 	return s
 }
 
-// oneLine keeps what a peer sent from looking like a log line of its own.
+// oneLine quotes a text that contains characters which cannot be printed, such as line ends. Otherwise a peer could
+// send a text that looks like another log line.
 func oneLine(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)

@@ -34,9 +34,18 @@ func TestTextLog(t *testing.T) {
 		{func() { log.Info("server start") }, "INFO  server start"},
 		{func() { log.Error("it broke", "error", errors.New("no room")) }, `ERROR it broke error="no room"`},
 		{func() { log.Debug("details") }, ""},
-		{func() { log.Info("call", "metadata", map[string][]string{"name": {"koye"}}) }, `INFO  call metadata={"name":["koye"]}`},
-		{func() { log.Info("call", "took", 1500*time.Microsecond, "n", 3, "ok", true) }, "INFO  call took=1.5ms n=3 ok=true"},
-		{func() { log.Info("call", "empty", "", "quote", `a"b`, "equals", "a=b") }, `INFO  call empty="" quote="a\"b" equals="a=b"`},
+		{
+			func() { log.Info("call", "metadata", map[string][]string{"name": {"koye"}}) },
+			`INFO  call metadata={"name":["koye"]}`,
+		},
+		{
+			func() { log.Info("call", "took", 1500*time.Microsecond, "n", 3, "ok", true) },
+			"INFO  call took=1.5ms n=3 ok=true",
+		},
+		{
+			func() { log.Info("call", "empty", "", "quote", `a"b`, "equals", "a=b") },
+			`INFO  call empty="" quote="a\"b" equals="a=b"`,
+		},
 		{func() { log.Info("call", slog.Group("peer", "uid", 0, "pid", 7)) }, "INFO  call peer.uid=0 peer.pid=7"},
 		{func() { log.Info("call", slog.Attr{}, slog.Group("none")) }, "INFO  call"},
 		{func() { log.With("a", 1).WithGroup("g").With("b", 2).Info("call", "c", 3) }, "INFO  call a=1 g.b=2 g.c=3"},
@@ -51,7 +60,8 @@ func TestTextLog(t *testing.T) {
 			}
 			continue
 		}
-		if want := regexp.MustCompile(`^\d\d:\d\d:\d\d\.\d{3} ` + regexp.QuoteMeta(c.want) + "\n$"); !want.MatchString(got) {
+		want := regexp.MustCompile(`^\d\d:\d\d:\d\d\.\d{3} ` + regexp.QuoteMeta(c.want) + "\n$")
+		if !want.MatchString(got) {
 			t.Errorf("the line is %q, want a time and %q", got, c.want)
 		}
 	}
@@ -65,7 +75,7 @@ func TestJSONLog(t *testing.T) {
 	}
 }
 
-// TestTextHandler holds the handler to what slog promises of each.
+// TestTextHandler runs slog's own checks of handlers.
 func TestTextHandler(t *testing.T) {
 	var out *bytes.Buffer
 	slogtest.Run(t, func(t *testing.T) slog.Handler {
@@ -75,7 +85,7 @@ func TestTextHandler(t *testing.T) {
 	}, func(t *testing.T) map[string]any { return parseLine(t, out.String()) })
 }
 
-// parseLine reads a line of the text log into the form in which slogtest wants it.
+// parseLine parses a line of the text log for slogtest.
 func parseLine(t *testing.T, line string) map[string]any {
 	t.Helper()
 	m := map[string]any{}
@@ -87,7 +97,7 @@ func parseLine(t *testing.T, line string) map[string]any {
 	for _, field := range fields {
 		path, value, ok := strings.Cut(field, "=")
 		if !ok {
-			t.Fatalf("%q is no attribute", field)
+			t.Fatalf("%q is not an attribute", field)
 		}
 		group, keys := m, strings.Split(path, ".")
 		for _, key := range keys[:len(keys)-1] {

@@ -8,13 +8,13 @@ import (
 	"github.com/containerd/ttrpc"
 )
 
-// metadataFlag is a flag that collects KEY=VALUE pairs. The first pair replaces the default; an empty value sends none.
+// metadataFlag is a flag that collects KEY=VALUE pairs. The first pair replaces the default. An empty value sends none.
 type metadataFlag struct {
 	ttrpc.MD
 	set bool
 }
 
-// String returns the pairs as they are given to Set, which is how the default is shown.
+// String returns the pairs in the form of Set. The help shows the default in this form.
 func (m *metadataFlag) String() string {
 	var pairs []string
 	for k, values := range m.MD {
@@ -38,7 +38,7 @@ func (m *metadataFlag) Set(pair string) error {
 		return errors.New("want key=value")
 	}
 	if !utf8.ValidString(pair) {
-		return errors.New("want valid UTF-8, as text in protobuf must be")
+		return errors.New("want valid UTF-8, because protobuf allows no other text")
 	}
 	m.Append(key, value)
 	return nil

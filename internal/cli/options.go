@@ -17,8 +17,8 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
-// ParseServer adds a server's flags to those that are there, parses args as Parse does, and returns the options that they
-// give. The options' logger writes to stderr, and what ttrpc itself logs goes there as well.
+// ParseServer adds a server's flags to flags, parses args as Parse does, and returns the options. Their logger writes
+// to stderr. ttrpc's own log lines go there, too.
 func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (ttrpcx.ServerOptions, error) {
 	o := ttrpcx.ServerOptions{}.WithDefaults()
 	o.MaxUserConnections = 0 // follows -max-connections
@@ -27,14 +27,17 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	allowFlags(flags, &o.Allow, "may connect")
 	tlsFlags(flags, &o.TLS, &o.Insecure)
 	flags.Var((*positiveInt)(&o.MaxCalls), "max-calls", "`number` of calls of one connection that run at once")
-	flags.Var((*positiveInt)(&o.MaxConnections), "max-connections", "`number` of connections in all")
+	flags.Var((*positiveInt)(&o.MaxConnections), "max-connections", "`number` of connections of all users")
 	flags.Var((*positiveInt)(&o.MaxUserConnections), "max-user-connections",
 		"`number` of connections of one user (default three quarters of -max-connections)")
-	flags.Var((*positiveDuration)(&o.IOTimeout), "io-timeout", "`duration` that a peer may leave a frame unfinished or unread")
-	flags.Var((*positiveDuration)(&o.ShutdownTimeout), "shutdown-timeout", "`duration` that open calls may go on after SIGTERM")
-	flags.DurationVar(&o.CallTimeout, "call-timeout", 0, "`duration` that a call without a deadline may take; 0 is no limit")
+	flags.Var((*positiveDuration)(&o.IOTimeout), "io-timeout",
+		"`duration` that a peer may take to finish a frame or to read an answer")
+	flags.Var((*positiveDuration)(&o.ShutdownTimeout), "shutdown-timeout",
+		"`duration` that open calls may take after SIGTERM")
+	flags.DurationVar(&o.CallTimeout, "call-timeout", 0,
+		"`duration` that a call without a deadline may take; 0 means no limit")
 	flags.BoolFunc("reflection",
-		"tell callers the services and messages there are (default true for unix sockets, false for TCP)",
+		"tell callers which services and messages there are (default true for unix sockets, false for TCP)",
 		func(s string) error {
 			on, err := strconv.ParseBool(s)
 			if err != nil {
@@ -44,7 +47,8 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 			return nil
 		})
 	var floor heapfloor.Size
-	flags.Var(&floor, "heap-floor", "`size`, such as 64MiB, up to which the heap may grow before it is collected; 0 is Go's default")
+	flags.Var(&floor, "heap-floor",
+		"`size`, such as 64MiB, to which the heap may grow before garbage is collected; 0 means Go's default")
 	format := logFlag(flags)
 	if err := Parse(flags, args, stdout, stderr); err != nil {
 		return o, err
@@ -54,27 +58,27 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	}
 	o.Logger = logger(format, stderr)
 	if _, err := heapfloor.Set(floor); err != nil {
-		o.Logger.Warn("no heap floor", "error", err)
+		o.Logger.Warn("the heap floor is not used", "error", err)
 	}
 	return o, nil
 }
 
-// Client has what the flags of a client say.
+// Client has the values of a client's flags.
 type Client struct {
 	ttrpcx.ClientOptions
 	metadata ttrpc.MD
 	timeout  time.Duration
 }
 
-// ParseClient adds a client's flags to those that are there, parses args as Parse does, and returns what they give. The
-// logger is as ParseServer's.
+// ParseClient adds a client's flags to flags, parses args as Parse does, and returns the values. The logger is as
+// ParseServer's.
 func ParseClient(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (*Client, error) {
 	c := new(Client)
 	ClientFlags(flags, &c.ClientOptions)
-	flags.BoolVar(&c.WaitForReady, "wait", false, "wait for a server that is not there yet, for as long as -timeout allows")
+	flags.BoolVar(&c.WaitForReady, "wait", false, "wait until there is a server, for at most -timeout")
 	md := metadataFlag{MD: ttrpc.MD{"name": {"koye"}}}
 	flags.Var(&md, "metadata", "`key=value` to send as metadata; repeatable, and \"\" sends none")
-	flags.DurationVar(&c.timeout, "timeout", 5*time.Second, "`duration` that connecting and calling may take in all")
+	flags.DurationVar(&c.timeout, "timeout", 5*time.Second, "`duration` that the connection and the call may take")
 	format := logFlag(flags)
 	if err := Parse(flags, args, stdout, stderr); err != nil {
 		return nil, err
@@ -83,41 +87,42 @@ func ParseClient(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 		return nil, &UsageError{err}
 	}
 	if c.timeout <= 0 {
-		return nil, Usagef("-timeout is %v: want more than zero, such as 5s", c.timeout)
+		return nil, Usagef("-timeout is %v: want a duration above zero, such as 5s", c.timeout)
 	}
 	c.metadata = md.MD
 	c.Logger = logger(format, stderr)
 	return c, nil
 }
 
-// Context returns a context for connecting and calling, with the metadata and the timeout that the flags say.
+// Context returns a context for the connection and the call. It has the metadata and the timeout of the flags.
 func (c *Client) Context(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ttrpc.WithMetadata(ctx, c.metadata), c.timeout)
 }
 
-// ClientFlags adds the flags that say where a client connects and to whom.
+// ClientFlags adds the flags for the address of the server and for the check of its identity.
 func ClientFlags(flags *flag.FlagSet, o *ttrpcx.ClientOptions) {
 	flags.StringVar(&o.Address, "address", ttrpcx.DefaultAddress(App),
 		"`address` to connect to: unix:PATH, a path, unix-abstract:NAME or tcp://HOST:PORT")
-	allowFlags(flags, &o.Allow, "may be the server's")
+	allowFlags(flags, &o.Allow, "may run the server")
 	tlsFlags(flags, &o.TLS, &o.Insecure)
 }
 
 func allowFlags(flags *flag.FlagSet, a *ttrpcx.Allow, what string) {
 	flags.Var(idFlag{&a.UIDs, lookupUser}, "allow-uid",
-		"`user` (name or number) that "+what+", besides root and your own; repeatable")
+		"`user` (name or number) that "+what+", in addition to root and you; repeatable")
 	flags.Var(idFlag{&a.GIDs, lookupGroup}, "allow-gid",
-		"`group` (name or number) whose members' processes "+what+"; repeatable")
+		"`group` (name or number) whose members "+what+"; repeatable")
 }
 
 func tlsFlags(flags *flag.FlagSet, files *ttrpcx.TLSFiles, insecure *bool) {
-	flags.StringVar(&files.Cert, "tls-cert", "", "PEM `file` with this side's certificate, for tcp://")
+	flags.StringVar(&files.Cert, "tls-cert", "", "PEM `file` with the certificate to show to the peer, for tcp://")
 	flags.StringVar(&files.Key, "tls-key", "", "PEM `file` with the certificate's private key")
-	flags.StringVar(&files.CA, "tls-ca", "", "PEM `file` with the certificates that the other side's must go back to")
-	flags.BoolVar(insecure, "insecure", false, "allow tcp:// without TLS: anyone can read and change it")
+	flags.StringVar(&files.CA, "tls-ca", "", "PEM `file` with the certificate authorities of the peer")
+	flags.BoolVar(insecure, "insecure", false,
+		"allow tcp:// without TLS: anybody on the network can read and change calls")
 }
 
-// flagOf has the flag that sets each option which an error of ttrpcx can name.
+// flagOf has the flag for each option that an error of ttrpcx can name.
 var flagOf = map[string]string{
 	"TLS.Cert": "-tls-cert", "TLS.Key": "-tls-key", "TLS.CA": "-tls-ca", "Insecure": "-insecure",
 	"Allow.UIDs": "-allow-uid", "Allow.GIDs": "-allow-gid", "CallTimeout": "-call-timeout",
@@ -132,14 +137,14 @@ func Text(err error) string {
 	return s
 }
 
-// logFlag adds -log-format, whose value is "text" for people (the default) or "json" for collectors.
+// logFlag adds -log-format. Its value is "text" for people (the default) or "json" for programs.
 func logFlag(flags *flag.FlagSet) *string {
 	format := "text"
 	ChoiceVar(flags, &format, "log-format", []string{"text", "json"}, "`format` of the log on standard error")
 	return &format
 }
 
-// logger returns a logger that writes lines of the format to w, and sends there what ttrpc itself logs.
+// logger returns a logger that writes lines in the format to w. It also sends ttrpc's own log lines there.
 func logger(format *string, w io.Writer) *slog.Logger {
 	var log *slog.Logger
 	if *format == "json" {

@@ -26,7 +26,8 @@ func TestServerFlags(t *testing.T) {
 	t.Setenv("TTRPC_ADDRESS", "/run/s")
 	on, off := true, false
 	defaults := ttrpcx.ServerOptions{
-		Address: "/run/s", MaxCalls: 256, MaxConnections: 16384, IOTimeout: 30 * time.Second, ShutdownTimeout: 10 * time.Second,
+		Address: "/run/s", MaxCalls: 256, MaxConnections: 16384,
+		IOTimeout: 30 * time.Second, ShutdownTimeout: 10 * time.Second,
 	}
 	const tcp = "tcp://localhost:1"
 	for line, change := range map[string]func(*ttrpcx.ServerOptions){
@@ -40,7 +41,7 @@ func TestServerFlags(t *testing.T) {
 		"-max-connections 2":                 func(o *ttrpcx.ServerOptions) { o.MaxConnections = 2 },
 		"-max-user-connections 3":            func(o *ttrpcx.ServerOptions) { o.MaxUserConnections = 3 },
 		"-io-timeout 4s":                     func(o *ttrpcx.ServerOptions) { o.IOTimeout = 4 * time.Second },
-		"-shutdown-timeout 5ms":              func(o *ttrpcx.ServerOptions) { o.ShutdownTimeout = 5 * time.Millisecond },
+		"-shutdown-timeout 5s":               func(o *ttrpcx.ServerOptions) { o.ShutdownTimeout = 5 * time.Second },
 		"-call-timeout 6m":                   func(o *ttrpcx.ServerOptions) { o.CallTimeout = 6 * time.Minute },
 		"-reflection":                        func(o *ttrpcx.ServerOptions) { o.Reflection = &on },
 		"-reflection=false":                  func(o *ttrpcx.ServerOptions) { o.Reflection = &off },
@@ -60,7 +61,7 @@ func TestServerFlags(t *testing.T) {
 	}
 }
 
-// TestRefusals wants every error to say what is wrong, by the name of the flag.
+// TestRefusals checks that each error names the flag or the value that is wrong.
 func TestRefusals(t *testing.T) {
 	t.Setenv("TTRPC_ADDRESS", "/run/s")
 	for line, want := range map[string]string{
@@ -73,7 +74,7 @@ func TestRefusals(t *testing.T) {
 		"stray":                            `"stray"`,
 		"-log-format xml":                  "want one of text, json",
 		"-address carrier-pigeon:home":     `unknown scheme "carrier-pigeon"`,
-		"-address=":                        "none is given",
+		"-address=":                        "address is empty",
 		"-insecure":                        "-tls-cert, -tls-key, -tls-ca and -insecure are for TCP",
 		"-address tcp://localhost:1":       "TCP needs -tls-cert, -tls-key and -tls-ca (or -insecure",
 		"-address tcp://localhost:1 -insecure -allow-uid 0": "-allow-uid and -allow-gid are for unix sockets",
@@ -121,7 +122,7 @@ func wantUsage(t *testing.T, line string, err error, want string) {
 	}
 }
 
-// TestUsage wants each flag's default shown, once.
+// TestUsage checks that the help shows defaults exactly once.
 func TestUsage(t *testing.T) {
 	var usage strings.Builder
 	_, err := cli.ParseServer(cli.NewFlagSet("server", "Serves."), []string{"-h"}, &usage, io.Discard)
@@ -129,8 +130,8 @@ func TestUsage(t *testing.T) {
 		t.Errorf("the error of -h is %v", err)
 	}
 	for _, want := range []string{
-		"Usage: server", "Exit codes:", "(default 16384)", "(default three quarters of -max-connections)\n", "(default 30s)", "(default 10s)",
-		"text, json (default text)",
+		"Usage: server", "Exit codes:", "(default 16384)", "(default three quarters of -max-connections)\n",
+		"(default 30s)", "(default 10s)", "text, json (default text)",
 	} {
 		if strings.Count(usage.String(), want) != 1 {
 			t.Errorf("usage has %q %d times:\n%s", want, strings.Count(usage.String(), want), usage.String())
@@ -151,7 +152,7 @@ func TestAllowFlagsTakeNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a := o.Allow; len(a.UIDs) != 2 || a.UIDs[0] != 0 || a.UIDs[1] != 7 || len(a.GIDs) != 2 || a.GIDs[0] != 0 || a.GIDs[1] != 8 {
-		t.Errorf("the flags allow %+v", a)
+	if want := (ttrpcx.Allow{UIDs: []uint32{0, 7}, GIDs: []uint32{0, 8}}); !reflect.DeepEqual(o.Allow, want) {
+		t.Errorf("the flags allow %+v, want %+v", o.Allow, want)
 	}
 }

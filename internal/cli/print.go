@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Printer prints messages as lines of JSON, fields without a value included.
+// Printer prints each message as a line of JSON. Fields without a value are included.
 type Printer struct{ W io.Writer }
 
 // Print prints one message.
@@ -21,7 +21,7 @@ func (p Printer) Print(m proto.Message) error {
 		return fmt.Errorf("print %s: %w", m.ProtoReflect().Descriptor().FullName(), err)
 	}
 	var line bytes.Buffer
-	if err := json.Compact(&line, b); err != nil { // protojson varies its spaces on purpose
+	if err := json.Compact(&line, b); err != nil { // protojson changes its spaces from build to build
 		return err
 	}
 	line.WriteByte('\n')
@@ -29,7 +29,7 @@ func (p Printer) Print(m proto.Message) error {
 	return err
 }
 
-// PrintAll prints what recv returns until it returns io.EOF, which is how a stream ends.
+// PrintAll prints the messages that recv returns, until the stream ends with io.EOF.
 func PrintAll[M proto.Message](p Printer, recv func() (M, error)) error {
 	for {
 		msg, err := recv()

@@ -14,8 +14,8 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-// TestAdopt takes a server and a client as users of ttrpc write theirs, changes the lines that listen, serve and dial, and
-// wants a server that lives through what kills it otherwise.
+// TestAdopt takes a server and a client that use plain ttrpc, and changes the lines that listen, serve and dial. The
+// changed server must survive frames that make the original one panic.
 func TestAdopt(t *testing.T) {
 	const file = "internal/e2e/stock/main.go"
 	root, err := filepath.Abs("../..")
@@ -28,10 +28,12 @@ func TestAdopt(t *testing.T) {
 	}
 	text := string(source)
 	for old, now := range map[string]string{
-		`net.Listen("unix", path)`:              `ttrpcx.Listen(context.Background(), ttrpcx.ServerOptions{Address: path})`,
+		"\t\"net\"\n": "\t\"example.com/ttrpc-starter/ttrpcx\"\n",
+		`net.Listen("unix", path)`: `ttrpcx.Listen(
+			context.Background(), ttrpcx.ServerOptions{Address: path})`,
 		`server.Serve(context.Background(), l)`: `ttrpcx.Serve(context.Background(), server, l)`,
-		`net.Dial("unix", path)`:                `ttrpcx.Dial(context.Background(), ttrpcx.ClientOptions{Address: path})`,
-		"\t\"net\"\n":                           "\t\"example.com/ttrpc-starter/ttrpcx\"\n",
+		`net.Dial("unix", path)`: `ttrpcx.Dial(
+			context.Background(), ttrpcx.ClientOptions{Address: path})`,
 	} {
 		if strings.Count(text, old) != 1 {
 			t.Fatalf("%s has %d times %s", file, strings.Count(text, old), old)

@@ -34,7 +34,8 @@ func (w *watched) dial(t testing.TB) *net.UnixConn {
 	return conn
 }
 
-// wantPeak fails the test if the server has ever used more memory. The race detector takes several times as much.
+// wantPeak fails the test if the server has ever used more memory, unless it has the race detector, which needs several
+// times as much.
 func (w *watched) wantPeak(t testing.TB, limit int64) {
 	t.Helper()
 	peak := w.memory(t, "VmHWM")
@@ -55,7 +56,7 @@ func wantCut(t testing.TB, conn net.Conn) {
 	}
 }
 
-// newSession returns a session on a new connection of which the answers are read.
+// newSession returns a session on a new connection, and reads its answers.
 func (w *watched) newSession(t testing.TB) *session {
 	t.Helper()
 	s := &session{
@@ -72,7 +73,7 @@ func (w *watched) newSession(t testing.TB) *session {
 	return s
 }
 
-// TestPeerNeverReads asks for 10,000 answers of 64 KiB without reading any, which is 640 MiB.
+// TestPeerNeverReads asks for 10,000 answers of 64 KiB, which is 640 MiB, and reads none.
 func TestPeerNeverReads(t *testing.T) {
 	s := startWatched(t, proctest.Socket(t), "-io-timeout", "1s")
 	conn := s.dial(t)
@@ -99,8 +100,8 @@ func TestPeerNeverReads(t *testing.T) {
 	s.stop(t)
 }
 
-// TestTenThousandStreams opens 10,000 streams on one connection and ends none: the server may run as many handlers as
-// -max-calls says and must refuse each further stream by its id.
+// TestTenThousandStreams opens 10,000 streams on one connection and ends none. The server may run -max-calls handlers,
+// and must refuse each further stream.
 func TestTenThousandStreams(t *testing.T) {
 	const opened, allowed = 10000, 256
 	s := startWatched(t, proctest.Socket(t))
@@ -177,14 +178,14 @@ func TestTenThousandCalls(t *testing.T) {
 	}
 }
 
-// TestAnnouncedAndNotSent has 500 peers that announce a frame of 4 MiB and never finish it, which is memory for 2 GiB.
-// The server may receive 64 MiB at once; peers beyond that have to wait for their turn to be cut off.
+// TestAnnouncedAndNotSent has 500 peers that each start a frame of 4 MiB and never finish it. Buffers for all would
+// take 2 GiB. The server may receive 64 MiB at once. The other peers wait, and are then disconnected, too.
 func TestAnnouncedAndNotSent(t *testing.T) {
 	const peers = 500
 	h := header(1, wire.TypeRequest, 0)
 	h.Length = wire.MaxPayload
 	payload := make([]byte, wire.MaxPayload)
-	binary.PutUvarint(payload[copy(payload, "\x1a"):], wire.MaxPayload-5) // the field that takes the rest
+	binary.PutUvarint(payload[copy(payload, "\x1a"):], wire.MaxPayload-5) // the length of the payload field
 	for name, sent := range map[string]int{"one byte": 1, "all but one byte": wire.MaxPayload - 1} {
 		t.Run(name, func(t *testing.T) {
 			s := startWatched(t, proctest.Socket(t), "-io-timeout", "100ms")
@@ -193,7 +194,7 @@ func TestAnnouncedAndNotSent(t *testing.T) {
 			for range peers {
 				conn := s.dial(t)
 				group.Go(func() {
-					// That the server stops reading, and why, is to be seen in what can be read.
+					// The write may fail, because the server stops reading. wantCut checks the connection.
 					_ = conn.SetWriteDeadline(time.Now().Add(patience))
 					_, _ = conn.Write(b)
 					wantCut(t, conn)
@@ -202,14 +203,14 @@ func TestAnnouncedAndNotSent(t *testing.T) {
 			s.wantServed(t)
 			group.Wait()
 			s.wantServed(t)
-			// 64 MiB of buffers in use; as much, by GOGC, that wait for the garbage collector; and the connections.
+			// 64 MiB of buffers in use, as much that the garbage collector has not freed yet, and the connections.
 			s.wantPeak(t, 256*mib)
 			s.stop(t)
 		})
 	}
 }
 
-// TestIdleConnections holds 10,000 connections that have made a call and say nothing more, and calls on each again.
+// TestIdleConnections opens 10,000 connections, makes a call on each, leaves them idle, and makes another call on each.
 func TestIdleConnections(t *testing.T) {
 	idle := 10000
 	if proctest.Race {
@@ -257,7 +258,7 @@ func TestIdleConnections(t *testing.T) {
 		t.Errorf("another client's exit code is %d, want 0", p.ExitCode())
 	}
 	ask.StreamID = 3
-	for _, conn := range conns { // they are still held
+	for _, conn := range conns { // they are still open
 		call(conn)
 	}
 	s.stop(t)

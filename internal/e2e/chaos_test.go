@@ -15,7 +15,7 @@ import (
 
 var (
 	chaosFrames = flag.Int64("frames", 20000, "`number` of frames that TestChaos sends; 1000000 is the long run")
-	chaosSeed   = flag.Uint64("seed", 0, "`number` from which TestChaos takes what it sends; 0 is a new one each time")
+	chaosSeed   = flag.Uint64("seed", 0, "`number` that determines what TestChaos sends; 0 means a new one each time")
 )
 
 const (
@@ -31,12 +31,13 @@ func newChaos(path string, frames int64) *chaos {
 	return c
 }
 
-// TestChaos sends a server what a bad or broken peer could send. The server must answer whatever keeps the rules, close
-// connections that do not, and have as many goroutines and descriptors at the end as a fresh one.
+// TestChaos sends a server the frames and bytes that a bad or broken peer could send. The server must answer valid
+// calls, and close connections that break the rules. At the end it must have as many goroutines and descriptors as a
+// new server.
 func TestChaos(t *testing.T) {
 	fresh := startWatched(t, proctest.Socket(t))
 	descriptors := fresh.descriptors(t)
-	fresh.wantServed(t) // which is known to be after its start
+	fresh.wantServed(t) // so that its start is over
 	fresh.untilIdle(t, descriptors)
 	want := len(fresh.goroutines(t))
 
@@ -56,18 +57,19 @@ func TestChaos(t *testing.T) {
 	default:
 	}
 	if c.answered.Load() == 0 || c.refused.Load() == 0 || s.count(logClosed) == 0 {
-		t.Errorf("the driver has lost its bite")
+		t.Errorf("no call was answered, or no connection was cut off")
 	}
 	s.untilIdle(t, descriptors)
 	got := s.goroutines(t)
 	if len(got) != want {
-		t.Errorf("the server has %d goroutines, want %d as a fresh one:\n%s", len(got), want, strings.Join(got, "\n\n"))
+		t.Errorf("the server has %d goroutines, want %d as in a new one:\n%s",
+			len(got), want, strings.Join(got, "\n\n"))
 	}
 	s.wantNoRace(t)
 	t.Logf("%d descriptors and %d goroutines, as at the start; %d calls served", descriptors, len(got), s.count(logEnd))
 }
 
-// TestChaosKillsStock shows that the driver sends what is dangerous: ttrpc without the guard dies of it.
+// TestChaosKillsStock checks that the driver is dangerous: it makes a plain ttrpc server panic.
 func TestChaosKillsStock(t *testing.T) {
 	path := strings.TrimPrefix(proctest.Socket(t), "unix://")
 	p := proctest.Start(t, stock("serve", path))
@@ -76,13 +78,14 @@ func TestChaosKillsStock(t *testing.T) {
 	c.blind = true
 	err := c.run(chaosWorkers)
 	if err == nil {
-		t.Fatalf("seed %d: the stock server has lived through %d frames", c.seed, c.sent.Load())
+		t.Fatalf("seed %d: the stock server still runs after %d frames", c.seed, c.sent.Load())
 	}
 	if code := p.ExitCode(); code != 2 {
 		t.Errorf("exit code is %d, want 2 for a panic", code)
 	}
 	if !strings.Contains(p.Stderr(), "nil pointer dereference") {
-		t.Errorf("the stock server did not die of the known panic")
+		t.Errorf("the stock server did not end with the known panic")
 	}
-	t.Logf("the stock server died after %d frames on %d connections, seed %d", c.sent.Load(), c.connections.Load(), c.seed)
+	t.Logf("the stock server panicked after %d frames on %d connections, seed %d",
+		c.sent.Load(), c.connections.Load(), c.seed)
 }

@@ -23,24 +23,24 @@ import (
 
 const testServiceName = "test.v1.Test"
 
-// chaos drives a server with random connections. Each makes legal calls of all kinds, which must be answered right, and
-// ends with something that may not be answered: a frame that breaks a rule, garbage, or the line going dead.
+// chaos drives a server with random connections. Each makes valid calls of all kinds, which must get the right answers.
+// It ends with a frame that breaks a rule, with garbage, or with a lost connection.
 //
-// What a connection sends depends on the seed and the connection's number alone. In which order the server sees what
-// several connections send does not.
+// The bytes that a connection sends depend only on the seed and the connection's number. The order in which the server
+// gets the bytes of several connections does not depend on them.
 type chaos struct {
 	path     string
 	seed     uint64
-	frames   int64 // to send, in all
-	maxCalls int   // the server's limit of calls on one connection
+	frames   int64 // how many to send
+	maxCalls int   // the server's limit for calls on one connection
 
-	// blind makes the driver not look at answers, for a server that does not keep the rules.
+	// blind makes the driver ignore answers, for a server that does not keep the rules.
 	blind bool
 
 	connections, sent, answered, refused atomic.Int64
 }
 
-// run uses so many connections at a time until all frames are sent or a connection goes wrong.
+// run uses as many connections at a time as there are workers, until all frames are sent or a connection fails.
 func (c *chaos) run(workers int) error {
 	good, err := newGoodClient(c.path)
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *chaos) run(workers int) error {
 	return nil
 }
 
-// goodClient is a stock client that keeps the rules.
+// goodClient is ttrpc's own client, which keeps the rules.
 type goodClient struct {
 	*ttrpc.Client
 	calls atomic.Int64
@@ -99,25 +99,24 @@ func (g *goodClient) call() error {
 	want := fmt.Sprint("good ", g.calls.Add(1))
 	got, err := testv1.NewTestClient(g.Client).Unary(ctx, &testv1.UnaryRequest{Foo: want})
 	if err != nil || got.GetFoo() != want {
-		return fmt.Errorf("a well-behaved client got %v, %w, want %q", got, err, want)
+		return fmt.Errorf("the good client got %v, %w, want %q", got, err, want)
 	}
 	return nil
 }
 
-// frame is one to be sent. Its Length is set from the payload.
+// frame is a frame to send. Its Length is set from the payload.
 type frame struct {
 	wire.Header
 	payload []byte
 }
 
-// op is something that a connection does within the rules: the frames of one stream. Those without a stream id get the
-// op's.
+// op is a valid operation of a connection: the frames of one stream. Frames without a stream id get the op's id.
 type op struct {
 	name   string
 	frames []frame
 	id     uint32
 
-	// met reports whether the answers so far are all that must come, and fails if one is wrong.
+	// met reports whether all answers have arrived, and returns an error if one is wrong.
 	met func(got []frame) (bool, error)
 }
 
@@ -127,14 +126,14 @@ type session struct {
 	rng    *rand.Rand
 	conn   *net.UnixConn
 	next   uint32   // lowest stream id that may be used
-	ended  []uint32 // ids of streams that are closed on both sides
-	done   []string // what was done, for the report
+	ended  []uint32 // ids of streams that both ends have closed
+	done   []string // names of the operations so far, for the report
 	opened uint32   // highest id that was used
 
 	mu      sync.Mutex
-	changed chan struct{} // closed, and made anew, by each answer and by the end
+	changed chan struct{} // each answer, and the end, closes it and makes a new one
 	answers map[uint32][]frame
-	end     error // why nothing is read any more
+	end     error // with which reading has ended
 }
 
 var errWrong = errors.New("wrong answer")
@@ -167,7 +166,7 @@ func (s *session) run() error {
 	return ending.do(s)
 }
 
-// read collects what the server sends.
+// read collects the frames that the server sends.
 func (s *session) read() {
 	r := bufio.NewReader(s.conn)
 	for {
@@ -201,8 +200,8 @@ func readFrame(r io.Reader) (frame, error) {
 	return f, err
 }
 
-// await waits until the condition is met. It is called with the lock held, and with why the connection has ended, which
-// is nil while it lasts.
+// await waits until the condition is met. The condition is called with the lock held. end is the error with which the
+// connection has ended, or nil if it is open.
 func (s *session) await(what string, met func(end error) (bool, error)) error {
 	if s.blind {
 		return nil
@@ -225,12 +224,12 @@ func (s *session) await(what string, met func(end error) (bool, error)) error {
 		select {
 		case <-changed:
 		case <-timeout.C:
-			return fmt.Errorf("%s: hangs", what)
+			return fmt.Errorf("%s: it hangs", what)
 		}
 	}
 }
 
-// answer waits for all that op asks for.
+// answer waits for all answers to o.
 func (s *session) answer(o *op) error {
 	err := s.await(o.name, func(error) (bool, error) { return o.met(s.answers[o.id]) })
 	if err == nil {
@@ -254,9 +253,10 @@ func (s *session) cut() error {
 	return err
 }
 
-// cutOrServed is for what the server may find out or not, as it depends on which of two things it does first.
+// cutOrServed waits until the server closes the connection or answers another call. Both are right after a frame whose
+// effect depends on what the server does first.
 func (s *session) cutOrServed() error {
-	probe := s.method1()
+	probe := s.unary()
 	s.identify(probe)
 	s.send(probe.frames...)
 	cut := false
@@ -273,7 +273,7 @@ func (s *session) cutOrServed() error {
 	return err
 }
 
-// identify gives op the next stream id.
+// identify gives o the next stream id.
 func (s *session) identify(o *op) {
 	o.id = s.next
 	s.opened = s.next
@@ -285,7 +285,7 @@ func (s *session) identify(o *op) {
 	}
 }
 
-// burst does some things at once and waits for all answers.
+// burst does n operations at once and waits for all answers.
 func (s *session) burst(n int) error {
 	var ops []*op
 	for range n {
@@ -294,7 +294,8 @@ func (s *session) burst(n int) error {
 	return s.do(ops...)
 }
 
-// do sends what the ops send, each in its order and all mixed, and waits for all answers.
+// do sends the frames of the operations and waits for all answers. The frames of one operation keep their order, with
+// frames of the others between them.
 func (s *session) do(ops ...*op) error {
 	left := append([]*op(nil), ops...)
 	rest := map[*op][]frame{}
@@ -334,7 +335,7 @@ func (s *session) send(frames ...frame) {
 	s.write(b)
 }
 
-// write sends bytes: in one piece, or in a few, or one by one. That they cannot be sent shows in what is read.
+// write sends bytes: in one piece, or in a few, or one by one. It ignores errors, because read notices them, too.
 func (s *session) write(b []byte) {
 	_ = s.conn.SetWriteDeadline(time.Now().Add(patience))
 	switch pieces := s.rng.IntN(8); {

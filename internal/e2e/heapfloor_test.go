@@ -11,9 +11,10 @@ import (
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
-// TestHeapFloor counts a server's collections by what the runtime prints of each. The calls take some 30 MiB.
+// TestHeapFloor checks whether a server collects garbage, by the line that the runtime prints for each collection. The
+// calls allocate about 30 MiB.
 func TestHeapFloor(t *testing.T) {
-	const collection = " MB goal, " // the runtime writes a line in pieces, with the log's between them
+	const collection = " MB goal, " // short, because the log may come between parts of the line
 	start := func(env string, args ...string) *proctest.Process {
 		t.Helper()
 		address := proctest.Socket(t)

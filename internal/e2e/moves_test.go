@@ -23,7 +23,7 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-// header returns a header without length.
+// header returns a header with length 0.
 func header(id uint32, t wire.Type, flags wire.Flags) wire.Header {
 	return wire.Header{StreamID: id, Type: t, Flags: flags}
 }
@@ -38,7 +38,7 @@ func message(m proto.Message) frame {
 	return frame{header(0, wire.TypeData, 0), marshal(m)}
 }
 
-// lastMessage ends the client's side of a stream.
+// lastMessage returns the frame with which a client says that it sends no more messages.
 func lastMessage() frame {
 	return frame{header(0, wire.TypeData, wire.FlagRemoteClosed|wire.FlagNoData), nil}
 }
@@ -81,7 +81,7 @@ func (s *session) bytes(most int) []byte {
 
 func pick[T any](s *session, of ...T) T { return of[s.rng.IntN(len(of))] }
 
-// oneResponse is for a stream that is answered by a response, which check looks at.
+// oneResponse is for a stream with one response. check checks the response.
 func oneResponse(check func(*ttrpc.Response) error) func([]frame) (bool, error) {
 	return func(got []frame) (bool, error) {
 		if len(got) == 0 {
@@ -95,7 +95,7 @@ func oneResponse(check func(*ttrpc.Response) error) func([]frame) (bool, error) 
 	}
 }
 
-// wantCode is for a call that is answered with one of the codes.
+// wantCode is for a call whose answer has one of the codes.
 func wantCode(want ...codes.Code) func([]frame) (bool, error) {
 	return oneResponse(func(r *ttrpc.Response) error {
 		for _, c := range want {
@@ -107,7 +107,7 @@ func wantCode(want ...codes.Code) func([]frame) (bool, error) {
 	})
 }
 
-// wantMessage is for a call that is answered with a message.
+// wantMessage is for a call whose answer is a message.
 func wantMessage(want proto.Message) func([]frame) (bool, error) {
 	return oneResponse(func(r *ttrpc.Response) error {
 		got := want.ProtoReflect().New().Interface()
@@ -118,7 +118,7 @@ func wantMessage(want proto.Message) func([]frame) (bool, error) {
 	})
 }
 
-// wantMessages is for a stream of messages that the server ends.
+// wantMessages is for a stream of messages from the server.
 func wantMessages(want ...proto.Message) func([]frame) (bool, error) {
 	return func(got []frame) (bool, error) {
 		for i, f := range got {
@@ -140,7 +140,7 @@ func wantMessages(want ...proto.Message) func([]frame) (bool, error) {
 	}
 }
 
-// wantEnd is for a stream that ends one way or another.
+// wantEnd is for a stream that may end in any way.
 func wantEnd(got []frame) (bool, error) {
 	for _, f := range got {
 		if f.Type == wire.TypeResponse || f.Flags&wire.FlagRemoteClosed != 0 {
@@ -150,7 +150,7 @@ func wantEnd(got []frame) (bool, error) {
 	return false, nil
 }
 
-// legal returns something within the rules.
+// legal returns a random valid operation.
 func (s *session) legal() *op {
 	switch s.rng.IntN(16) {
 	case 0:
@@ -171,20 +171,20 @@ func (s *session) legal() *op {
 		return s.stray()
 	default:
 		if s.rng.IntN(8) == 0 && s.next < math.MaxUint32-1e6 {
-			s.next += 2 * uint32(s.rng.IntN(1e4)) // ids may be left out
+			s.next += 2 * uint32(s.rng.IntN(1e4)) // ids may be skipped
 		}
-		return s.method1()
+		return s.unary()
 	}
 }
 
-func (s *session) method1() *op {
+func (s *session) unary() *op {
 	m := &testv1.UnaryRequest{Foo: s.text(30), Bar: s.text(30)}
 	if s.rng.IntN(100) == 0 {
 		m.Bar = s.text(100 << 10)
 	}
 	flags := wire.Flags(0)
 	if s.rng.IntN(4) == 0 {
-		flags = wire.Flags(s.rng.Uint32()) // none means anything to a unary call
+		flags = wire.Flags(s.rng.Uint32()) // a unary call has no flags, so the server ignores them
 	}
 	return &op{
 		name:   "Unary",
@@ -193,7 +193,7 @@ func (s *session) method1() *op {
 	}
 }
 
-// unknown calls what is not there.
+// unknown calls a method that does not exist.
 func (s *session) unknown() *op {
 	r := &ttrpc.Request{
 		Service: pick(s, "", "nobody", testServiceName, s.text(300)), Method: s.text(5), Payload: s.bytes(40),
@@ -208,7 +208,7 @@ func (s *session) unknown() *op {
 	}
 }
 
-// oddRequest is valid in a way that no ttrpc client makes use of.
+// oddRequest is a valid request that no ttrpc client would send.
 func (s *session) oddRequest() *op {
 	r := &ttrpc.Request{
 		Service: testServiceName, Method: "Unary", Payload: marshal(&testv1.UnaryRequest{Foo: "odd"}),
@@ -218,11 +218,11 @@ func (s *session) oddRequest() *op {
 		r.Metadata = append(r.Metadata, &ttrpc.KeyValue{Key: pick(s, "", "a", "\u00e4"), Value: s.text(20)})
 	}
 	var b []byte
-	if s.rng.IntN(2) == 0 { // the last of several counts
+	if s.rng.IntN(2) == 0 { // fields that are set again: the last one counts
 		b = marshal(&ttrpc.Request{Service: "nobody", Method: pick(s, "Echo", "Split", "Method2"), TimeoutNano: -1})
 	}
 	b = append(b, marshal(r)...)
-	if s.rng.IntN(2) == 0 { // a field that nobody knows
+	if s.rng.IntN(2) == 0 { // an unknown field
 		b = protowire.AppendTag(b, protowire.Number(6+s.rng.IntN(1000)), protowire.BytesType)
 		b = protowire.AppendBytes(b, s.bytes(50))
 	}
@@ -233,7 +233,7 @@ func (s *session) oddRequest() *op {
 	}
 }
 
-// badMessage is a valid request with a message that is none.
+// badMessage is a valid request with a message that cannot be decoded.
 func (s *session) badMessage() *op {
 	method := pick(s, "Unary", "Split", "Join", "Echo")
 	r := &ttrpc.Request{Service: testServiceName, Method: method, Payload: []byte{0xff}}
@@ -244,7 +244,7 @@ func (s *session) badMessage() *op {
 	}
 }
 
-// expired is a call that has no time.
+// expired is a call whose deadline has passed, or passes at once.
 func (s *session) expired() *op {
 	r := &ttrpc.Request{
 		Service: testServiceName, Method: pick(s, "Unary", "Split", "Join", "Echo"),
@@ -285,7 +285,7 @@ func (s *session) join() *op {
 		met:    wantMessage(&testv1.JoinResponse{Text: strings.Join(words, " ")}),
 	}
 	for i, w := range words {
-		if i == 0 && s.rng.IntN(4) == 0 { // the request may bring the first message along
+		if i == 0 && s.rng.IntN(4) == 0 { // the request may have the first message in it
 			o.frames[0] = request("Join", wire.FlagRemoteOpen, &testv1.JoinRequest{Word: w})
 			continue
 		}
@@ -306,13 +306,14 @@ func (s *session) echo() *op {
 		case 1:
 			text = strings.Repeat("x", wire.MaxPayload-10)
 		}
-		if s.rng.IntN(8) == 0 { // says nothing at all
-			o.frames = append(o.frames, frame{header(0, wire.TypeData, wire.FlagNoData|pick(s, 0, wire.FlagRemoteOpen)), nil})
+		if s.rng.IntN(8) == 0 { // a frame without a message
+			flags := wire.FlagNoData | pick(s, 0, wire.FlagRemoteOpen)
+			o.frames = append(o.frames, frame{header(0, wire.TypeData, flags), nil})
 		}
 		want = append(want, &testv1.EchoResponse{Message: text})
 		o.frames = append(o.frames, message(&testv1.EchoRequest{Message: text}))
 	}
-	if s.rng.IntN(4) == 0 { // the end may bring a message along, if it is empty
+	if s.rng.IntN(4) == 0 { // the last frame may have a message, if that is empty
 		want = append(want, &testv1.EchoResponse{})
 		o.frames = append(o.frames, frame{header(0, wire.TypeData, wire.FlagRemoteClosed), nil})
 	} else {
@@ -322,9 +323,10 @@ func (s *session) echo() *op {
 	return o
 }
 
-// stray sends data to a stream that has ended, as happens when a server ends one early, and makes a call.
+// stray makes a call and sends data to a stream that has ended. A correct client does that if the server ends a stream
+// early.
 func (s *session) stray() *op {
-	o := s.method1()
+	o := s.unary()
 	if len(s.ended) == 0 {
 		return o
 	}
@@ -351,7 +353,7 @@ var endings = []ending{
 	{"close", 4, func(*session) error { return nil }},
 	{"close with calls open", 4, (*session).leave},
 	{"data for a call in progress", 6, (*session).dataForCall},
-	{"data for a stream that takes none", 3, (*session).dataForSplit},
+	{"data for a stream without client messages", 3, (*session).dataForSplit},
 	{"data for a stream never opened", 3, (*session).dataUnopened},
 	{"data after the end", 3, (*session).dataAfterEnd},
 	{"end with a payload", 3, (*session).endWithPayload},
@@ -384,7 +386,7 @@ func (s *session) ending() ending {
 	panic("unreachable")
 }
 
-// openStream opens a stream that takes messages.
+// openStream opens a stream on which the client can send messages.
 func (s *session) openStream() uint32 {
 	o := &op{frames: []frame{request(pick(s, "Echo", "Join"), wire.FlagRemoteOpen, nil)}}
 	s.identify(o)
@@ -392,7 +394,7 @@ func (s *session) openStream() uint32 {
 	return o.id
 }
 
-// leave closes the connection while things are going on.
+// leave closes the connection while calls are open.
 func (s *session) leave() error {
 	for range 1 + s.rng.IntN(10) {
 		o := s.legal()
@@ -406,13 +408,13 @@ func (s *session) leave() error {
 	return nil
 }
 
-// dataForCall is what kills stock ttrpc.
+// dataForCall sends data for a unary call, which makes a plain ttrpc server panic.
 func (s *session) dataForCall() error {
 	for range 1 + s.rng.IntN(8) {
-		o := s.method1()
+		o := s.unary()
 		s.identify(o)
-		data := frame{header(o.id, wire.TypeData, pick(s, 0, wire.FlagRemoteClosed|wire.FlagNoData, wire.FlagNoData)), nil}
-		s.send(append(o.frames, data)...)
+		flags := pick(s, 0, wire.FlagRemoteClosed|wire.FlagNoData, wire.FlagNoData)
+		s.send(append(o.frames, frame{header(o.id, wire.TypeData, flags), nil})...)
 	}
 	return s.cutOrServed()
 }
@@ -439,22 +441,20 @@ func (s *session) dataAfterEnd() error {
 
 func (s *session) endWithPayload() error {
 	id := s.openStream()
-	s.send(frame{
-		header(id, wire.TypeData, pick(s, wire.FlagRemoteClosed, wire.FlagNoData, wire.FlagRemoteClosed|wire.FlagNoData)),
-		append(s.bytes(20), 0),
-	})
+	flags := pick(s, wire.FlagRemoteClosed, wire.FlagNoData, wire.FlagRemoteClosed|wire.FlagNoData)
+	s.send(frame{header(id, wire.TypeData, flags), append(s.bytes(20), 0)})
 	return s.cut()
 }
 
 func (s *session) evenID() error {
-	f := s.method1().frames[0]
+	f := s.unary().frames[0]
 	f.StreamID = pick(s, 0, 2, s.next+1, math.MaxUint32-1)
 	s.send(f)
 	return s.cut()
 }
 
 func (s *session) usedID() error {
-	o := s.method1()
+	o := s.unary()
 	s.next += 20
 	s.identify(o)
 	s.send(o.frames...)
@@ -463,20 +463,20 @@ func (s *session) usedID() error {
 	return s.cut()
 }
 
-// lastID uses the ids up: there is none after the highest.
+// lastID opens a stream after the one with the highest possible id.
 func (s *session) lastID() error {
 	s.next = math.MaxUint32
-	if err := s.do(s.method1()); err != nil {
+	if err := s.do(s.unary()); err != nil {
 		return err
 	}
-	o := pick(s, s.method1(), s.echo())
+	o := pick(s, s.unary(), s.echo())
 	s.identify(o)
 	s.send(o.frames...)
 	return s.cut()
 }
 
 func (s *session) unknownType() error {
-	f := s.method1().frames[0]
+	f := s.unary().frames[0]
 	f.StreamID = s.next
 	f.Type = pick(s, 0, wire.TypeResponse, 4, 0xff, wire.Type(4+s.rng.IntN(252)))
 	s.send(f)
@@ -492,13 +492,13 @@ func (s *session) tooLong() error {
 }
 
 func (s *session) malformed() error {
-	whole := s.method1().frames[0].payload
+	whole := s.unary().frames[0].payload
 	f := frame{header(s.next, wire.TypeRequest, 0), pick(s,
 		whole[:len(whole)-1],
 		append(bytes.Clone(whole), 0),              // field 0
 		append(bytes.Clone(whole), 0x0f),           // wire type 7
 		[]byte{0x0a, 2, 0xff, 0xfe},                // a service that is not UTF-8
-		[]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f}, // longer than all of it
+		[]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f}, // a length beyond the end
 		bytes.Repeat([]byte{0xff}, 1+s.rng.IntN(100)),
 		[]byte{0x2a, 3, 0x0a, 5, 'x'}, // metadata that ends in the middle
 	)}
@@ -518,7 +518,7 @@ func (s *session) otherProtocol() error {
 	return s.cut()
 }
 
-// garbage is random bytes, or what a connection could send with some bytes changed. What comes of it is not known.
+// garbage sends random bytes, or valid frames with some bytes changed. The result is not known.
 func (s *session) garbage() error {
 	b := s.bytes(500)
 	if s.rng.IntN(2) == 0 {
@@ -562,8 +562,8 @@ func (s *session) half() error {
 	return nil
 }
 
-// tooManyStreams opens more than the server allows: it must say so of each that is too much, and serve the others. A
-// stream that was out of time may still count, so that it is not known which of them are too much.
+// tooManyStreams opens more streams than the server allows. The server must refuse those over the limit and serve the
+// others. It is not known which ones it refuses, because an earlier stream whose deadline has passed may still count.
 func (s *session) tooManyStreams() error {
 	var ops []*op
 	for range s.maxCalls + 20 {
@@ -597,19 +597,19 @@ func (s *session) tooManyStreams() error {
 	if !s.blind && (served == 0 || served > s.maxCalls) {
 		return fmt.Errorf("%w: %d streams were served, want at most %d", errWrong, served, s.maxCalls)
 	}
-	return s.do(s.method1())
+	return s.do(s.unary())
 }
 
-// tooManyCalls makes more unary calls at once than the server allows: all must be answered.
+// tooManyCalls makes more calls at once than the server allows. All must get answers.
 func (s *session) tooManyCalls() error {
 	var ops []*op
 	for range 4 * s.maxCalls {
-		ops = append(ops, pick(s, s.method1, s.split)())
+		ops = append(ops, pick(s, s.unary, s.split)())
 	}
 	return s.do(ops...)
 }
 
-// manyConnections opens connections and says nothing.
+// manyConnections opens connections and sends nothing on them.
 func (s *session) manyConnections() error {
 	for range 100 {
 		conn, err := net.Dial("unix", s.path)
@@ -620,10 +620,10 @@ func (s *session) manyConnections() error {
 		}
 		defer func() { _ = conn.Close() }()
 	}
-	return s.do(s.method1())
+	return s.do(s.unary())
 }
 
-// neverRead asks for more than it ever reads.
+// neverRead asks for many answers and reads none.
 func (s *session) neverRead() error {
 	conn, err := net.Dial("unix", s.path)
 	if err != nil {
@@ -635,7 +635,7 @@ func (s *session) neverRead() error {
 	for range 500 {
 		b = wire.AppendFrame(b, header(1, wire.TypeData, 0), m)
 	}
-	// The server stops reading at some time, so that the write would wait for ever.
+	// The server stops reading after some time. Without a deadline, the write would then wait forever.
 	if err := conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 		return err
 	}

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package e2e tests the library in processes on real sockets: a server and a client with the flags, the logs and the parts
-// that the starter's have, and the tests' service in place of the example.
+// Package e2e tests the library in processes on real sockets. Its server and client are like the starter's, with the
+// same flags and logs, but they have the tests' service instead of the example.
 package e2e
 
 import (
@@ -20,8 +20,9 @@ import (
 	"example.com/ttrpc-starter/internal/proctest"
 )
 
-// binaries builds the server, the client and the stock program when a test first needs them: what is opened before a test
-// runs does not count for the go command's cache of results. TestMain removes them.
+// binaries builds the server, the client and the stock program when the first test needs them. It is not done in
+// TestMain, because the go command's cache of results only considers files that a test opens. TestMain removes the
+// binaries.
 var binaries = sync.OnceValue(func() string {
 	dir, err := os.MkdirTemp("", "e2e-")
 	if err == nil {
@@ -58,7 +59,7 @@ func startServer(t *testing.T, args ...string) (*proctest.Process, string) {
 	return p, address
 }
 
-// TestStockPeers has ttrpc as it comes on the other side.
+// TestStockPeers checks the server with ttrpc's own client, and the client with ttrpc's own server.
 func TestStockPeers(t *testing.T) {
 	_, address := startServer(t)
 	if p := proctest.Run(t, stock("call", strings.TrimPrefix(address, "unix://"))); p.ExitCode() != 0 {
@@ -72,7 +73,7 @@ func TestStockPeers(t *testing.T) {
 	}
 }
 
-// TestMetadata sends metadata with a call of each kind, and wants it in the log.
+// TestMetadata checks that the server logs the metadata of a call of each kind.
 func TestMetadata(t *testing.T) {
 	s, address := startServer(t, "-log-format", "json")
 	s.WaitFor(`"msg":"server start","address":"` + address + `"}`)
@@ -84,7 +85,7 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// TestExitCodes has the programs end for each reason that has a code of its own, and wants results apart from all else.
+// TestExitCodes checks the exit codes, and that standard output has results only.
 func TestExitCodes(t *testing.T) {
 	address := proctest.Socket(t)
 	for _, c := range []struct {
@@ -117,7 +118,8 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// TestStatusExitCode calls a server that is stopped, so that it accepts, by way of its backlog, and never answers.
+// TestStatusExitCode calls a server that is stopped by a signal. The kernel accepts the connection, and no answer
+// comes.
 func TestStatusExitCode(t *testing.T) {
 	s, address := startServer(t)
 	s.Signal(syscall.SIGSTOP)
@@ -127,7 +129,7 @@ func TestStatusExitCode(t *testing.T) {
 	}
 }
 
-// TestUnwritableAnswer shows that an answer which cannot be printed is no failure of the call.
+// TestUnwritableAnswer checks the exit code if the answer cannot be printed. It must not be one of a failed call.
 func TestUnwritableAnswer(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Skip("only Linux has /dev/full")
@@ -163,7 +165,7 @@ func TestSocketLifecycle(t *testing.T) {
 	s = proctest.Start(t, server("-address", address))
 	s.WaitFor("server start")
 	if p := proctest.Run(t, client("-address", address)); p.ExitCode() != 0 {
-		t.Errorf("the server that took the stale socket over does not answer")
+		t.Errorf("the server that replaced the stale socket does not answer")
 	}
 
 	s.Signal(syscall.SIGTERM)
@@ -175,7 +177,8 @@ func TestSocketLifecycle(t *testing.T) {
 	}
 }
 
-// TestDefaultAddress holds both sides to one address, in a directory that the server makes and that is the user's alone.
+// TestDefaultAddress checks that the server and the client have the same default address, in a directory that the
+// server creates and that only the user can access.
 func TestDefaultAddress(t *testing.T) {
 	const app = cli.App
 	for _, c := range []struct{ variable, socket string }{
@@ -203,7 +206,7 @@ func TestDefaultAddress(t *testing.T) {
 	}
 }
 
-// TestRacingServers starts servers on one stale socket at the same time, of which one may win.
+// TestRacingServers starts several servers at the same time on one stale socket. Exactly one may serve.
 func TestRacingServers(t *testing.T) {
 	first, address := startServer(t)
 	first.Signal(os.Kill)

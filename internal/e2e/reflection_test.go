@@ -23,9 +23,9 @@ import (
 	"example.com/ttrpc-starter/internal/proctest"
 )
 
-// reflect asks a server one question, encoded, through a stock client, and returns the elements of the answer, which is
-// the field of that number.
-func reflect(t *testing.T, client *ttrpc.Client, version, question string, answer protowire.Number) ([][]byte, error) {
+// reflect sends an encoded request with ttrpc's own client. It returns the elements of the answer, which is the field
+// with that number.
+func reflect(t *testing.T, client *ttrpc.Client, version, request string, answer protowire.Number) ([][]byte, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -35,7 +35,7 @@ func reflect(t *testing.T, client *ttrpc.Client, version, question string, answe
 		t.Fatal(err)
 	}
 	message := new(emptypb.Empty)
-	message.ProtoReflect().SetUnknown([]byte(question))
+	message.ProtoReflect().SetUnknown([]byte(request))
 	if err := stream.SendMsg(message); err != nil {
 		t.Fatal(err)
 	}
@@ -52,14 +52,14 @@ func reflect(t *testing.T, client *ttrpc.Client, version, question string, answe
 	return elements, nil
 }
 
-// fields returns the fields of that number in an encoded message, which must have no others than of bytes.
+// fields returns the fields with that number in an encoded message. The message must have fields of type bytes only.
 func fields(t *testing.T, b []byte, number protowire.Number) (values [][]byte) {
 	t.Helper()
 	for len(b) > 0 {
 		n, _, tag := protowire.ConsumeTag(b)
 		v, length := protowire.ConsumeBytes(b[max(tag, 0):])
 		if tag < 0 || length < 0 {
-			t.Fatalf("%q is no message of bytes", b)
+			t.Fatalf("%q is not a message with fields of bytes", b)
 		}
 		if n == number {
 			values = append(values, v)
@@ -71,7 +71,7 @@ func fields(t *testing.T, b []byte, number protowire.Number) (values [][]byte) {
 
 const listServices, fileOfTest = "\x3a\x00", "\x22\x0ctest.v1.Test"
 
-// TestReflection calls a method that the test knows from the server alone.
+// TestReflection calls a method with the declarations that the server sends.
 func TestReflection(t *testing.T) {
 	s, address := startServer(t)
 	client := dialStock(t, address)
@@ -84,7 +84,9 @@ func TestReflection(t *testing.T) {
 		for _, n := range names {
 			services = append(services, string(fields(t, n, 1)[0]))
 		}
-		want := []string{"grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection", "test.v1.Test"}
+		want := []string{
+			"grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection", "test.v1.Test",
+		}
 		if !slices.Equal(services, want) {
 			t.Errorf("the services are %q, want %q", services, want)
 		}
@@ -114,11 +116,11 @@ func TestReflection(t *testing.T) {
 	}
 }
 
-// TestReflectionFlag has the flag and its defaults on both kinds of socket.
+// TestReflectionFlag checks the flag and its default on both kinds of socket.
 func TestReflectionFlag(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		address string // empty is a unix socket
+		address string // empty for a unix socket
 		args    []string
 		want    codes.Code
 	}{
@@ -140,7 +142,7 @@ func TestReflectionFlag(t *testing.T) {
 			address, _, _ = strings.Cut(address, "\n")
 			client := dialStock(t, address)
 			for _, version := range []string{"v1", "v1alpha"} {
-				for range 2 { // the connection outlives the answer
+				for range 2 { // the connection must stay open
 					if _, err := reflect(t, client, version, listServices, 6); status.Code(err) != c.want {
 						t.Errorf("%s answered %v, want %v", version, err, c.want)
 					}

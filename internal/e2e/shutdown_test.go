@@ -28,17 +28,17 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
-var rounds = flag.Int("rounds", 3, "`number` of times that TestStop... and TestKill... do it; 50 is the long run")
+var rounds = flag.Int("rounds", 3, "`number` of rounds of TestStop... and TestKill...; 50 is the long run")
 
 const (
 	callers = 64
 	streams = 8
 
-	// callAlways is of how many callers one goes on calling while there is no server.
+	// callAlways makes one of this many callers go on while there is no server. The others wait.
 	callAlways = 8
 )
 
-// dialOurs returns a client that is made as client/main.go makes it.
+// dialOurs returns a client with the library's connection.
 func dialOurs(t testing.TB, address string) *ttrpc.Client {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -50,7 +50,7 @@ func dialOurs(t testing.TB, address string) *ttrpc.Client {
 	return c.TTRPC
 }
 
-// dialStock returns a client of ttrpc as it comes.
+// dialStock returns ttrpc's own client.
 func dialStock(t testing.TB, address string) *ttrpc.Client {
 	t.Helper()
 	network, address, _ := strings.Cut(address, "://")
@@ -63,7 +63,7 @@ func dialStock(t testing.TB, address string) *ttrpc.Client {
 	return c
 }
 
-// load is callers that call all the time.
+// load has callers that make calls without a pause.
 type load struct {
 	client testv1.TestClient
 	ctx    context.Context
@@ -73,10 +73,10 @@ type load struct {
 	warm     chan struct{} // closed when each caller has had an answer
 
 	mu     sync.Mutex
-	failed []error // the one error with which each caller has ended
+	failed []error // the error with which each caller has ended
 }
 
-// startLoad starts callers that each call until a call fails, and waits until each has had an answer.
+// startLoad starts callers, and waits until each has had an answer. A caller ends when a call fails.
 func startLoad(t testing.TB, client *ttrpc.Client) *load {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -142,7 +142,7 @@ func echo(stream testv1.Test_EchoClient) error {
 	return err
 }
 
-// finish ends the client's side of a stream and waits for the server to end its.
+// finish closes the sending end of a stream and waits until the server ends the stream.
 func finish(stream testv1.Test_EchoClient) error {
 	if err := stream.CloseSend(); err != nil {
 		return err
@@ -165,8 +165,8 @@ func eachClient(t *testing.T, test func(t *testing.T, stock bool, dial func(test
 	t.Logf("%d stops with each client, under load of %d callers and %d streams", *rounds, callers, streams)
 }
 
-// TestStopUnderLoad stops a server that has open streams and callers that do not relent. While the streams last each
-// caller must be told that the server is going; and all that the server has begun it must finish.
+// TestStopUnderLoad stops a server that has open streams, while callers make calls. As long as the streams are open,
+// new calls must get Unavailable. The server must finish each call that it has begun.
 func TestStopUnderLoad(t *testing.T) {
 	eachClient(t, func(t *testing.T, _ bool, dial func(testing.TB, string) *ttrpc.Client) {
 		s := startWatched(t, proctest.Socket(t), "-shutdown-timeout", patience.String())
@@ -194,9 +194,9 @@ func TestStopUnderLoad(t *testing.T) {
 	})
 }
 
-// TestStopRacesLoad stops a server whose streams end at the same time, so that it closes the connection while callers
-// call. What it has begun it must finish. Our client gets Unavailable for all else; a stock client may also find the
-// connection closed.
+// TestStopRacesLoad stops a server whose streams end at the same time, so it closes the connection while callers make
+// calls. The server must finish each call that it has begun. With our client, the other calls get Unavailable. With
+// ttrpc's own client, they may also get ErrClosed.
 func TestStopRacesLoad(t *testing.T) {
 	eachClient(t, func(t *testing.T, stock bool, dial func(testing.TB, string) *ttrpc.Client) {
 		s := startWatched(t, proctest.Socket(t), "-shutdown-timeout", patience.String())
@@ -227,7 +227,7 @@ func TestStopRacesLoad(t *testing.T) {
 	})
 }
 
-// wantAllAnswered fails the test unless the server ends well and each call that it ran was answered.
+// wantAllAnswered fails the test unless the server ends with success and each call that it ran got an answer.
 func (l *load) wantAllAnswered(t testing.TB, s *watched) {
 	t.Helper()
 	if code := s.ExitCode(); code != 0 {
@@ -239,7 +239,7 @@ func (l *load) wantAllAnswered(t testing.TB, s *watched) {
 	s.wantNoRace(t)
 }
 
-// TestHardStop holds streams open for longer than the server waits.
+// TestHardStop keeps streams open for longer than the server waits.
 func TestHardStop(t *testing.T) {
 	s := startWatched(t, proctest.Socket(t), "-shutdown-timeout", "100ms")
 	open := openStreams(t, dialOurs(t, "unix://"+s.path))
@@ -264,7 +264,7 @@ func TestSecondSignal(t *testing.T) {
 	openStreams(t, dialOurs(t, "unix://"+s.path))
 	s.Signal(syscall.SIGTERM)
 	s.WaitFor("waiting for open calls")
-	// The server gives the signal its deadly meaning back at the same time as it says that, so one may come too early.
+	// The server stops catching the signal at about the time of that line, so the second signal may come too early.
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	timeout := time.After(patience)
@@ -285,10 +285,10 @@ func TestSecondSignal(t *testing.T) {
 	}
 }
 
-// outcomes counts how calls end that meet a dying server.
+// outcomes counts the results of calls while servers are killed.
 type outcomes struct {
 	answered atomic.Int64
-	lost     atomic.Int64 // may have run
+	lost     atomic.Int64 // those that may have run
 	unsent   atomic.Int64
 
 	mu    sync.Mutex
@@ -314,8 +314,8 @@ func (o *outcomes) add(err error) bool {
 	return err == nil
 }
 
-// TestKillAndRestart kills a server under load and starts another in its place, time and again, for one client that
-// redials. Only what is in flight may be lost, the client must say so, and no call may run twice.
+// TestKillAndRestart kills a server under load and starts another one in its place, several times. One client connects
+// again each time. Only calls in flight may be lost. The client must say so, and no call may run twice.
 func TestKillAndRestart(t *testing.T) {
 	address := proctest.Socket(t)
 	s := startWatched(t, address)
@@ -327,10 +327,10 @@ func TestKillAndRestart(t *testing.T) {
 	var calls, echoes outcomes
 	var group sync.WaitGroup
 	var mu sync.Mutex
-	served := make(chan struct{}) // closed, and made anew, when one who calls all the time has had an answer
+	served := make(chan struct{}) // closed and replaced when a caller that always calls has had an answer
 	progress := make([]atomic.Int64, callers+streams)
 	work := func(i int, o *outcomes, one func() error) {
-		always := i%callAlways == 0 // also while there is no server; more would only keep the new one from starting
+		always := i%callAlways == 0 // also while there is no server; more callers would only delay its start
 		for ctx.Err() == nil {
 			ok := o.add(one())
 			if ok {
@@ -375,7 +375,7 @@ func TestKillAndRestart(t *testing.T) {
 			})
 		})
 	}
-	// each waits until every caller and stream has had an answer from the present server.
+	// each waits until every caller and stream has had an answer from the current server.
 	each := func(what string) {
 		t.Helper()
 		var before [callers + streams]int64
@@ -384,7 +384,7 @@ func TestKillAndRestart(t *testing.T) {
 		}
 		s.until(t, what, func() bool {
 			for i := range progress {
-				if progress[i].Load() < before[i]+2 { // the first may have been the former server's
+				if progress[i].Load() < before[i]+2 { // the first one may be from the server before
 					return false
 				}
 			}
@@ -403,7 +403,7 @@ func TestKillAndRestart(t *testing.T) {
 
 		s = startWatched(t, address)
 		each("serving everyone again")
-		// Some may lose another call, if they find the socket before the kernel has taken all of the old server down.
+		// Callers may lose another call if they connect before the kernel has closed the old server's socket.
 		lost = calls.lost.Load() + echoes.lost.Load() - lost
 		if most := int64(callers + streams + (callers+streams)/callAlways); lost > most {
 			t.Errorf("%d calls were lost, want at most %d", lost, most)
@@ -411,7 +411,7 @@ func TestKillAndRestart(t *testing.T) {
 	}
 	stop()
 	group.Wait()
-	// The streams are still open: closing the client is what ends them.
+	// The streams are still open. Close ends them.
 	_ = c.Close()
 	s.stop(t)
 	ran += s.count(logUnary)

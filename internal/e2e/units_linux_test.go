@@ -12,7 +12,7 @@ import (
 	"example.com/ttrpc-starter/internal/proctest"
 )
 
-// units returns the texts of the units for systemd, by name, with a server that exists in place of the one to be installed.
+// units returns the texts of the units for systemd, by name. In place of the installed server, they start the test's.
 func units(t *testing.T) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
@@ -26,7 +26,7 @@ func units(t *testing.T) map[string]string {
 	return texts
 }
 
-// TestUnits has systemd judge the units.
+// TestUnits has systemd check the units.
 func TestUnits(t *testing.T) {
 	analyze := proctest.Program(t, "systemd-analyze")
 	dir, args := t.TempDir(), []string{"verify", "--man=no"}
@@ -43,7 +43,7 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// TestUnitStarts runs the service's command as systemd does: the flags must be those of the server.
+// TestUnitStarts runs the service's command as systemd does. The server must know its flags.
 func TestUnitStarts(t *testing.T) {
 	for line := range strings.Lines(units(t)[cli.App+".service"]) {
 		command, ok := strings.CutPrefix(line, "ExecStart=")
@@ -62,10 +62,10 @@ func TestUnitStarts(t *testing.T) {
 		}
 		return
 	}
-	t.Error("the service starts nothing")
+	t.Error("the service has no ExecStart=")
 }
 
-// listen returns the descriptor of a listening unix socket, as another process gets it, and its address.
+// listen returns the descriptor of a listening unix socket, to pass to another process, and its address.
 func listen(t *testing.T) (*os.File, string) {
 	t.Helper()
 	address := proctest.Socket(t)

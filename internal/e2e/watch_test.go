@@ -16,22 +16,22 @@ import (
 	"example.com/ttrpc-starter/internal/proctest"
 )
 
-// patience is how long anything awaited may take before a test fails: long, because machines may be slow and shared.
+// patience is how long a test waits for an event before it fails. It is long because machines may be slow and shared.
 const patience = time.Minute
 
-// watched is a server of which a test counts what it does: calls by its log, descriptors and memory by /proc, and at
-// its end goroutines by their stacks.
+// watched is a server that a test observes: calls in its log, descriptors and memory in /proc, and at its end
+// goroutines by their stacks.
 type watched struct {
 	*proctest.Process
 	path string // of its socket
 
 	mu      sync.Mutex
-	changed chan struct{} // closed, and made anew, by each change of logged
+	changed chan struct{} // each change of logged closes it and makes a new one
 	logged  map[string]int
 }
 
-// startWatched starts a server and waits until it listens. Lines of its log that tell of a single call or connection
-// are counted and not kept.
+// startWatched starts a server and waits until it listens. It counts the log lines of calls and connections, and does
+// not keep them.
 func startWatched(t testing.TB, address string, args ...string) *watched {
 	t.Helper()
 	w := &watched{
@@ -44,7 +44,7 @@ func startWatched(t testing.TB, address string, args ...string) *watched {
 	return w
 }
 
-// Messages of the server's log that are counted.
+// Messages in the server's log that are counted.
 const (
 	logUnary   = "unary call"
 	logSplit   = "split call"
@@ -57,7 +57,7 @@ const (
 
 var counted = []string{logUnary, logSplit, logJoin, logEcho, logEnd, logClosed, logRefused}
 
-// keep counts a line of standard error, and keeps it if it is of no kind that is counted.
+// keep counts a line of standard error. It returns true for lines that are not counted.
 func (w *watched) keep(line []byte) bool {
 	const prefix = len("15:04:05.000 INFO  ")
 	if len(line) < prefix {
@@ -76,8 +76,8 @@ func (w *watched) keep(line []byte) bool {
 	return true
 }
 
-// until waits for a condition. It is looked at whenever a count changes, with the lock held, and a hundred times a
-// second for what does not show in the log.
+// until waits for a condition. It calls condition with the lock held: when a count changes, and a hundred times a
+// second, because not everything is logged.
 func (w *watched) until(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	timeout := time.After(patience)
@@ -96,7 +96,7 @@ func (w *watched) until(t testing.TB, what string, condition func() bool) {
 		case <-w.Ended():
 			t.Fatalf("the server ended before %s", what)
 		case <-timeout:
-			t.Fatalf("the server did not come to %s", what)
+			t.Fatalf("timeout before %s", what)
 		}
 	}
 }
@@ -108,18 +108,18 @@ func (w *watched) count(message string) int {
 	return w.logged[message]
 }
 
-// untilIdle waits until the server has no more descriptors than it had and all handlers that have logged their start
-// have logged their end.
+// untilIdle waits until the server has no more descriptors than before, and until all handlers that have logged their
+// start have logged their end.
 func (w *watched) untilIdle(t testing.TB, before int) {
 	t.Helper()
-	w.until(t, "giving its descriptors back", func() bool { return w.descriptors(t) <= before })
+	w.until(t, "closing its descriptors", func() bool { return w.descriptors(t) <= before })
 	w.until(t, "the end of all handlers", func() bool {
 		return w.logged[logEnd] >= w.logged[logUnary]+w.logged[logSplit]+w.logged[logJoin]+w.logged[logEcho]
 	})
 }
 
-// goroutines ends the server with the signal at which Go prints the stacks of all goroutines. It returns those that are
-// not the runtime's own and wait for something: one that is on its way out runs or is about to.
+// goroutines ends the server with SIGQUIT, on which Go prints the stacks of all goroutines. It returns those that wait
+// for something and are not the runtime's. A goroutine that does not wait may be about to end.
 func (w *watched) goroutines(t testing.TB) []string {
 	t.Helper()
 	w.Signal(syscall.SIGQUIT)
@@ -141,7 +141,7 @@ func (w *watched) goroutines(t testing.TB) []string {
 	return waiting
 }
 
-// wantServed fails the test if a well-behaved client gets no answer on a connection of its own.
+// wantServed fails the test if a correct client gets no answer on a new connection.
 func (w *watched) wantServed(t testing.TB) {
 	t.Helper()
 	good, err := newGoodClient(w.path)
@@ -162,7 +162,7 @@ func (w *watched) wantNoRace(t testing.TB) {
 	}
 }
 
-// stop ends the server as an operator would and fails the test if it does not go well.
+// stop ends the server with SIGTERM. It fails the test unless the server ends with success.
 func (w *watched) stop(t testing.TB) {
 	t.Helper()
 	w.Signal(syscall.SIGTERM)
@@ -172,7 +172,7 @@ func (w *watched) stop(t testing.TB) {
 	w.wantNoRace(t)
 }
 
-// descriptors returns how many the server has open; 0 where there is no /proc to tell.
+// descriptors returns the number of the server's open descriptors, or 0 on platforms without /proc.
 func (w *watched) descriptors(t testing.TB) int {
 	t.Helper()
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.Process.Process.Pid))

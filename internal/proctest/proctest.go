@@ -1,4 +1,4 @@
-// Package proctest lets tests build the project's programs, run them as real processes, and wait for what they print.
+// Package proctest lets tests build the project's programs, run them as real processes, and wait for their output.
 package proctest
 
 import (
@@ -16,15 +16,15 @@ import (
 	"time"
 )
 
-// patience is how long anything awaited may take before the test fails. It is long because machines may be slow and
-// shared; a test that passes never waits for it.
+// patience is how long a test waits for an event before it fails. It is long because machines may be slow and shared. A
+// test that passes never waits that long.
 const patience = time.Minute
 
-// Build builds packages of the module in root, each named by a directory relative to it, into the directory bin. They
-// have the race detector if the test has it.
+// Build builds packages of the module in root into the directory bin. Each package is a directory relative to root. The
+// programs have the race detector if the test has it.
 //
-// The go command is let know that the test depends on the module's Go files, which it does not import: it takes an old
-// result for a test's when nothing has changed of what that test opened or asked for.
+// Build also calls os.Stat for the module's Go files. The go command reuses a test's old result if no file has changed
+// that the test imports, opens or calls Stat for. Otherwise it would not know that the test depends on these files.
 func Build(bin, root string, packages ...string) error {
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && (strings.HasSuffix(path, ".go") || d.Name() == "go.mod") {
@@ -47,8 +47,7 @@ func Build(bin, root string, packages ...string) error {
 	return nil
 }
 
-// Socket returns the address of a unix socket in a directory of the test's own. testing's own temporary directories have
-// names that can be too long for one.
+// Socket returns the address of a unix socket in a new directory. The names of T.TempDir can be too long for a socket.
 func Socket(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "")
@@ -59,7 +58,7 @@ func Socket(t testing.TB) string {
 	return "unix://" + filepath.ToSlash(filepath.Join(dir, "s"))
 }
 
-// Exe returns the name of the binary of that name in the directory.
+// Exe returns the path of the binary called name in the directory. On Windows, it adds the extension.
 func Exe(dir, name string) string {
 	if runtime.GOOS == "windows" {
 		name += ".exe"
@@ -82,8 +81,8 @@ func Start(t testing.TB, cmd *exec.Cmd) *Process {
 	return StartFiltered(t, cmd, nil)
 }
 
-// StartFiltered starts a program that prints more on standard error than is worth to be kept: only the lines are for
-// which keep returns true. It is called with one line at a time, without the line's end, and must not hold on to it.
+// StartFiltered starts a program that prints too much on standard error. Only the lines for which keep returns true are
+// kept. keep gets one line at a time, without the line's end. It must not use the slice after it returns.
 func StartFiltered(t testing.TB, cmd *exec.Cmd, keep func(line []byte) bool) *Process {
 	t.Helper()
 	p := &Process{Cmd: cmd, t: t, ended: make(chan struct{})}
@@ -117,10 +116,10 @@ func Run(t testing.TB, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// Stdout returns what the program has printed on standard output so far.
+// Stdout returns the text that the program has printed on standard output so far.
 func (p *Process) Stdout() string { s, _ := p.stdout.read(); return s }
 
-// Stderr returns what the program has printed on standard error so far.
+// Stderr returns the text that the program has printed on standard error so far.
 func (p *Process) Stderr() string { s, _ := p.stderr.read(); return s }
 
 // WaitFor waits until the program has printed the text on standard error. It fails the test if the program ends first.
@@ -168,13 +167,13 @@ func (p *Process) Signal(sig os.Signal) {
 	}
 }
 
-// output collects what is written to it and tells who waits for more.
+// output collects the bytes that are written to it, and notifies goroutines that wait for more.
 type output struct {
 	mu      sync.Mutex
 	buf     bytes.Buffer
-	changed chan struct{} // closed, and made anew, by each Write
+	changed chan struct{} // each Write closes it and makes a new one
 	keep    func(line []byte) bool
-	part    []byte // the start of a line for keep
+	part    []byte // the start of a line that has no end yet
 }
 
 func (o *output) Write(b []byte) (int, error) {

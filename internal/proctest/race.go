@@ -2,5 +2,5 @@
 
 package proctest
 
-// Race tells whether the test, and so what Build builds, has the race detector.
+// Race tells whether the test has the race detector. Programs that Build builds then have it, too.
 const Race = true

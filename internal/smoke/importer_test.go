@@ -12,7 +12,7 @@ import (
 	"example.com/ttrpc-starter/internal/proctest"
 )
 
-// importer is a program of another team's, in a module of its own, that calls the service.
+// importer is a program in another module that calls the service.
 const importer = `package main
 
 import (
@@ -75,6 +75,6 @@ func TestImporter(t *testing.T) {
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
 	p := proctest.Run(t, cmd)
 	if got := p.Stdout(); got != "Foo\n" {
-		t.Errorf("the program printed %q and said %q, want Foo", got, p.Stderr())
+		t.Errorf("the program printed %q, and %q on standard error, want Foo", got, p.Stderr())
 	}
 }

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package smoke shows that the two mains work together. It is all that the tests know of the example: who replaces the
-// example changes the calls in TestCalls.
+// Package smoke checks that the two mains work together. No other test knows the example service. If you replace the
+// service, change the calls in TestCalls.
 package smoke
 
 import (
@@ -15,7 +15,7 @@ import (
 	"example.com/ttrpc-starter/internal/proctest"
 )
 
-// binaries builds the mains when a test first needs them; TestMain removes them.
+// binaries builds the mains when the first test needs them. TestMain removes them.
 var binaries = sync.OnceValue(func() string {
 	dir, err := os.MkdirTemp("", "smoke-")
 	if err = errors.Join(err, proctest.Build(dir, "../..", "./server", "./client")); err != nil {
@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestCalls calls each method with bin/client and wants its answer, and the metadata in the interceptors' lines.
+// TestCalls calls each method with the client, and checks the answer and the lines with which the interceptors log the
+// metadata.
 func TestCalls(t *testing.T) {
 	address := proctest.Socket(t)
 	server := proctest.Start(t, exec.Command(proctest.Exe(binaries(), "server"), "-address", address))
@@ -73,7 +74,7 @@ func logged(log, message string) bool {
 	return false
 }
 
-// TestRefusals has both mains say what is wrong with their command lines.
+// TestRefusals checks that both mains say what is wrong with their command lines.
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct{ main, flag, value, want string }{
 		{"client", "-method", "Method2", "want one of Echo, Join, Method1, Split"},
@@ -83,7 +84,8 @@ func TestRefusals(t *testing.T) {
 	} {
 		p := proctest.Run(t, exec.Command(proctest.Exe(binaries(), c.main), c.flag, c.value))
 		if p.ExitCode() != 2 || !strings.Contains(p.Stderr(), c.want) {
-			t.Errorf("%s %s %q says %q with exit code %d, want %q and 2", c.main, c.flag, c.value, p.Stderr(), p.ExitCode(), c.want)
+			t.Errorf("%s %s %q says %q with exit code %d, want %q and 2",
+				c.main, c.flag, c.value, p.Stderr(), p.ExitCode(), c.want)
 		}
 	}
 }

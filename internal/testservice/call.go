@@ -9,7 +9,7 @@ import (
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
-// CallAll makes a call of each kind to a Service that only answers, and says what is wrong with the answers.
+// CallAll makes a call of each kind to a Service that only answers. It returns an error if an answer is wrong.
 func CallAll(ctx context.Context, client testv1.TestClient) error {
 	for kind, call := range map[string]func(context.Context, testv1.TestClient) error{
 		"Unary": callUnary, "Split": callSplit, "Join": callJoin, "Echo": callEcho,

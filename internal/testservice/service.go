@@ -1,4 +1,4 @@
-// Package testservice is the one service that all tests call: its contract in proto/, its generated code in gen/, and its
+// Package testservice has the service that all tests call: its contract in proto/, its generated code in gen/, and its
 // implementation.
 package testservice
 
@@ -11,19 +11,20 @@ import (
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
-// Service answers as test.proto says, unless its functions do something else first. The zero value only answers.
+// Service answers as test.proto says. A test can change that with the functions. The zero value only answers.
 type Service struct {
-	// Begin runs at the start of every handler, with the method's name. Its error is the call's. Default: nothing runs.
+	// Begin runs at the start of each handler, with the method's name. If it returns an error, the call ends with that.
+	// Default: none.
 	Begin func(ctx context.Context, method string) error
 
-	// Text gets the text of each message that arrives, word for word for Split, and returns what is answered in its place.
-	// An error ends the call; ErrEnd ends it well, with what was answered so far. Default: the text itself.
+	// Text gets the text of each message that arrives, in Split each word of it, and returns the text to answer with.
+	// An error ends the call. ErrEnd ends the call with success, after the answers so far. Default: the text itself.
 	Text func(ctx context.Context, text string) (string, error)
 }
 
 var _ testv1.TestService = Service{}
 
-// ErrEnd is for Service.Text: end the call now, without an error.
+// ErrEnd is an error for Service.Text to return: it ends the call with success.
 var ErrEnd = errors.New("end the call")
 
 func (s Service) begin(ctx context.Context, method string) error {
@@ -40,7 +41,7 @@ func (s Service) text(ctx context.Context, text string) (string, error) {
 	return s.Text(ctx, text)
 }
 
-// Unary answers one message with one.
+// Unary answers one message with one message.
 func (s Service) Unary(ctx context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
 	if err := s.begin(ctx, "Unary"); err != nil {
 		return nil, err
@@ -92,7 +93,7 @@ func (s Service) Join(ctx context.Context, stream testv1.Test_JoinServer) (*test
 	}
 }
 
-// Echo answers each message of a stream with one.
+// Echo answers each message of a stream with one message.
 func (s Service) Echo(ctx context.Context, stream testv1.Test_EchoServer) error {
 	if err := s.begin(ctx, "Echo"); err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/heapfloor"
 )
 
-// A server that may use 64 MiB collects garbage less often.
+// A server that may use 64 MiB of heap collects garbage less often.
 func ExampleSet() {
 	var floor heapfloor.Size // also a flag.Value
 	if err := floor.Set("64MiB"); err != nil {
@@ -18,6 +18,6 @@ func ExampleSet() {
 		log.Fatal(err)
 	}
 	defer restore()
-	fmt.Println("collecting from", floor.String())
-	// Output: collecting from 64MiB
+	fmt.Println("the heap grows to about", floor.String())
+	// Output: the heap grows to about 64MiB
 }

@@ -1,7 +1,7 @@
-// Package heapfloor makes a program with a small heap collect less often, at the price of memory.
+// Package heapfloor makes a program with a small heap collect garbage less often. The program uses more memory instead.
 //
-// Go collects when the heap has doubled, but a server of small calls has a heap of a few MiB, so that most of what it
-// allocates for a busy second is collected in tiny steps. A floor sets a size below which the heap may grow at will.
+// Go collects garbage when the heap has doubled. The heap of a server with small calls has only a few MiB, so a busy
+// server collects very often. A heap floor is a size up to which the heap may grow without a collection.
 package heapfloor
 
 import (
@@ -15,41 +15,42 @@ import (
 	"sync"
 )
 
-// ErrGOGC says that the environment has settled how often to collect.
-var ErrGOGC = errors.New("GOGC is set in the environment, which leaves nothing to a heap floor: unset one of them")
+// ErrGOGC means that the environment variable GOGC already says how often to collect garbage.
+var ErrGOGC = errors.New("GOGC is set in the environment, so a heap floor cannot be used: unset one of them")
 
 const (
-	// defaultPercent is GOGC where nobody sets it: collect when the heap has doubled.
+	// defaultPercent is Go's default for GOGC: collect when the heap has doubled.
 	defaultPercent = 100
 
-	// defaultMinimum is what the heap may grow to at least if GOGC is 100. The runtime scales it with GOGC: "The GOGC
-	// variable", https://go.dev/doc/gc-guide.
+	// defaultMinimum is the size in bytes to which the heap may always grow if GOGC is 100. For other values, the
+	// runtime multiplies it by GOGC/100: "The GOGC variable", https://go.dev/doc/gc-guide.
 	defaultMinimum = 4 << 20
 )
 
-// current is the floor that is in force.
+// current is the floor in use.
 var current struct {
 	sync.Mutex
 	*floor
 }
 
-// floor is a heap floor while it is in force.
+// floor is a heap floor in use.
 type floor struct {
 	bytes    uint64
-	percent  int // as last set
-	previous int
+	percent  int // GOGC as it was set last
+	previous int // GOGC before Set
 	samples  [3]metrics.Sample
 }
 
-// Set lets the heap grow to about the given size before it is collected, where Go's default would collect sooner; where
-// live data is over half of that, the default is what counts. Less than 4 MiB changes nothing, and 0 is no floor.
+// Set lets the heap grow to about the given size before a collection. If more than half of that is live data, Go's
+// default applies: the heap may double. A floor below 4 MiB changes nothing, and 0 means no floor.
 //
-// It works through debug.SetGCPercent, which it calls anew after each collection that changed how much is live, and which
-// belongs to the whole process: a second floor is an error until restore, which puts back what was there before. If GOGC
-// is set in the environment, Set does nothing and returns ErrGOGC. A memory limit (GOMEMLIMIT) stays in force: near it,
-// the runtime collects however high the floor is. Without one, the process takes up to the floor more memory.
+// Set uses debug.SetGCPercent, and calls it again after each collection if the amount of live data has changed. That is
+// a setting of the whole process, so there can be only one floor. restore removes it and restores the setting. If GOGC
+// is set in the environment, Set changes nothing and returns ErrGOGC. A memory limit (GOMEMLIMIT) still applies: near
+// the limit, the runtime collects, however high the floor is. Without a limit, the floor is how much more memory the
+// process may use.
 //
-// restore is never nil and may be called more than once.
+// restore is never nil, and may be called more than once.
 func Set(bytes Size) (restore func(), err error) {
 	restore = func() {}
 	switch {
@@ -84,12 +85,12 @@ func (f *floor) restore() {
 	}
 }
 
-// cycle is garbage from the start, so its cleanup runs when a collection is over. Its size keeps it out of the
-// allocator's batches of tiny objects, which can live on.
-type cycle [4]uint64
+// sentinel is an object to which nothing refers, so its cleanup runs after the next collection. It is large enough to
+// get memory of its own: tiny objects share blocks, which other objects can keep alive.
+type sentinel [4]uint64
 
 func (f *floor) arm() {
-	runtime.AddCleanup(new(cycle), (*floor).collected, f)
+	runtime.AddCleanup(new(sentinel), (*floor).collected, f)
 }
 
 func (f *floor) collected() {
@@ -101,7 +102,7 @@ func (f *floor) collected() {
 	}
 }
 
-// tune sets the percentage with which the coming collection waits for the floor.
+// tune sets GOGC so that the next collection starts at the floor.
 func (f *floor) tune() {
 	metrics.Read(f.samples[:])
 	live := f.samples[0].Value.Uint64()
@@ -112,8 +113,8 @@ func (f *floor) tune() {
 	}
 }
 
-// percent is the lowest GOGC, from 100, with which the heap may grow to the floor. The runtime lets it grow to the greater
-// of live + (live + roots) * GOGC / 100 and defaultMinimum * GOGC / 100.
+// percent returns the lowest GOGC, at least 100, with which the heap may grow to the floor. The runtime lets the heap
+// grow to the greater one of live + (live + roots) * GOGC / 100 and defaultMinimum * GOGC / 100.
 func percent(floor, live, roots uint64) int {
 	if floor <= live {
 		return defaultPercent

@@ -18,7 +18,8 @@ import (
 
 const mib = 1 << 20
 
-// TestMain lets the tests begin with Go's defaults, whatever the environment says; TestEnvironment's processes keep theirs.
+// TestMain starts the tests with Go's defaults, regardless of the environment. Child processes of TestEnvironment keep
+// theirs.
 func TestMain(m *testing.M) {
 	if report := os.Getenv("HEAPFLOOR_REPORT"); report != "" {
 		child(report)
@@ -48,8 +49,9 @@ func read(name string) uint64 {
 func goal() uint64    { return read("/gc/heap/goal:bytes") }
 func percent() uint64 { return read("/gc/gogc:percent") }
 
-// waitForGoal waits until the heap may grow to between the two sizes in MiB: what is done after a collection is done soon
-// after it. Each try collects, so that a goal which another goroutine's stack or garbage has moved is set again.
+// waitForGoal waits until the heap may grow to a size between from and to, in MiB: cleanups run shortly after a
+// collection. Each attempt starts with a collection, because the stacks and the garbage of other goroutines can change
+// the goal.
 func waitForGoal(t *testing.T, from, to uint64) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
@@ -71,7 +73,7 @@ var (
 	live [][]byte
 )
 
-// hold makes n MiB live.
+// hold keeps n MiB of live data until the test ends.
 func hold(t *testing.T, n int) {
 	t.Helper()
 	for range n {
@@ -80,7 +82,7 @@ func hold(t *testing.T, n int) {
 	t.Cleanup(func() { live = nil })
 }
 
-// churn allocates n MiB of garbage and returns how many collections that took.
+// churn allocates n MiB of garbage and returns the number of collections meanwhile.
 func churn(n int) uint32 {
 	runtime.GC()
 	var before, after runtime.MemStats
@@ -103,7 +105,7 @@ func TestFewerCollections(t *testing.T) {
 	}
 }
 
-// TestGoal follows the floor through a heap that grows over it and shrinks again.
+// TestGoal checks the goal of a heap that grows over the floor and shrinks again.
 func TestGoal(t *testing.T) {
 	set(t, 64*mib)
 	if g := goal(); g < 60*mib {
@@ -114,7 +116,7 @@ func TestGoal(t *testing.T) {
 	waitForGoal(t, 60, 66)
 	hold(t, 15)
 	waitForGoal(t, 60, 66)
-	hold(t, 25) // 50 in all: doubling goes further than the floor
+	hold(t, 25) // 50 in all, which may double to more than the floor
 	waitForGoal(t, 100, 110)
 	hold(t, 50)
 	waitForGoal(t, 200, 220)
@@ -125,7 +127,7 @@ func TestGoal(t *testing.T) {
 	waitForGoal(t, 60, 66)
 }
 
-// TestEveryCollection shows that the floor is as good after many collections as after one, and that they leave nothing
+// TestEveryCollection checks that the floor still works after many collections, and that they leave no goroutines
 // behind.
 func TestEveryCollection(t *testing.T) {
 	set(t, 64*mib)
@@ -137,7 +139,8 @@ func TestEveryCollection(t *testing.T) {
 		live = nil
 		waitForGoal(t, 60, 66)
 	}
-	if after := runtime.NumGoroutine(); after > before+runtime.GOMAXPROCS(0) { // the runtime's own run cleanups
+	// The runtime has goroutines that run cleanups.
+	if after := runtime.NumGoroutine(); after > before+runtime.GOMAXPROCS(0) {
 		t.Errorf("%d goroutines after 60 collections, %d before", after, before)
 	}
 }
@@ -160,7 +163,7 @@ func TestHugeFloor(t *testing.T) {
 	set(t, 1<<62)
 	runtime.GC()
 	if g := goal(); g < 1<<40 {
-		t.Errorf("the heap may grow to %d bytes, want about all there is", g)
+		t.Errorf("the heap may grow to %d bytes, want at least 1 TiB", g)
 	}
 }
 
@@ -172,7 +175,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := heapfloor.Set(8 * mib); err == nil {
-		t.Error("a second floor was set beside the first")
+		t.Error("a second floor was set while the first was in use")
 	}
 	waitForGoal(t, 60, 66)
 	restore()
@@ -183,7 +186,7 @@ func TestRestore(t *testing.T) {
 		waitForGoal(t, 10, 12) // 4 MiB at GOGC=250
 	}
 	set(t, 32*mib)
-	restore() // of the floor before: it must not touch this one
+	restore() // it belongs to the first floor and must not change this one
 	waitForGoal(t, 30, 34)
 }
 
@@ -193,7 +196,7 @@ func TestNegative(t *testing.T) {
 	}
 }
 
-// child reports what a floor does in a process with an environment of its own.
+// child sets a floor and prints the result. It runs in a process with an environment of its own.
 func child(floor string) {
 	var size heapfloor.Size
 	if err := size.Set(floor); err != nil {
@@ -259,11 +262,12 @@ func TestSize(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"", "MiB", "-1", "+1", "64MB", "64M", "64 MiB", "1.5GiB", "0x10", "64mib", "9223372036854775808", "8388608TiB", "18014398509481984KiB",
+		"", "MiB", "-1", "+1", "64MB", "64M", "64 MiB", "1.5GiB", "0x10", "64mib",
+		"9223372036854775808", "8388608TiB", "18014398509481984KiB",
 	} {
 		s := heapfloor.Size(7)
 		if err := s.Set(text); err == nil || s != 7 {
-			t.Errorf("%q was taken for %d", text, s)
+			t.Errorf("%q was parsed to %d, want an error", text, s)
 		}
 	}
 }

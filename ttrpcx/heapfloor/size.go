@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// Size is a number of bytes and a flag.Value. It is written as GOMEMLIMIT is: a whole number, with B, KiB, MiB, GiB or TiB
-// after it or nothing, which is bytes.
+// Size is a number of bytes, and a flag.Value. Its text has the form of GOMEMLIMIT: a whole number, followed by B, KiB,
+// MiB, GiB or TiB. Without a unit, the number is in bytes.
 type Size int64
 
-// units are in the order in which a size is written with one of them.
+// units are sorted: String uses the first one that fits.
 var units = []struct {
 	name  string
 	bytes int64
 }{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
-// String returns the size with the greatest unit of which it is a whole number.
+// String returns the size in the largest unit that needs no fraction.
 func (s *Size) String() string {
 	for _, u := range units {
 		if n := int64(*s); n != 0 && n%u.bytes == 0 {

@@ -8,8 +8,8 @@ import (
 	"github.com/containerd/ttrpc"
 )
 
-// Chain returns an interceptor that runs the given ones from the outside in: the first sees the call first and the
-// answer last. Without any it calls the handler.
+// Chain returns an interceptor that runs the given ones. The first is the outermost: it gets the call first and the
+// answer last. With none, the handler is called directly.
 func Chain(interceptors ...ttrpc.StreamServerInterceptor) ttrpc.StreamServerInterceptor {
 	if len(interceptors) == 0 {
 		return pass
@@ -34,9 +34,9 @@ func pass(ctx context.Context, stream ttrpc.StreamServer, _ *ttrpc.StreamServerI
 	return handler(ctx, stream)
 }
 
-// Unary returns interceptor's face for unary calls, which ttrpc.WithUnaryServerInterceptor installs. It sees such a
-// call as a stream that streams to neither side: RecvMsg unmarshals the request, and the response is what the handler
-// returns.
+// Unary returns an interceptor for unary calls, to install with ttrpc.WithUnaryServerInterceptor. It runs the given
+// interceptor, to which a unary call looks like a stream of one request and one response: RecvMsg unmarshals the
+// request, and the handler returns the response.
 func Unary(interceptor ttrpc.StreamServerInterceptor) ttrpc.UnaryServerInterceptor {
 	return func(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method,
 	) (any, error) {
@@ -49,7 +49,7 @@ func Unary(interceptor ttrpc.StreamServerInterceptor) ttrpc.UnaryServerIntercept
 	}
 }
 
-// unaryCall is the stream, the info and the handler of one unary call in one allocation.
+// unaryCall has the stream, the info and the handler of one unary call, so that a call costs one allocation.
 type unaryCall struct {
 	info      ttrpc.StreamServerInfo
 	unmarshal ttrpc.Unmarshaler
@@ -61,13 +61,13 @@ func (c *unaryCall) RecvMsg(m any) error { return c.unmarshal(m) }
 func (c *unaryCall) SendMsg(any) error { return errors.New("send on a unary call") }
 
 func (c *unaryCall) handle(ctx context.Context, stream ttrpc.StreamServer) (any, error) {
-	if stream == c { // nobody wrapped it: spare the allocation of a method value
+	if stream == c { // no interceptor wrapped it: stream.RecvMsg would cost an allocation
 		return c.method(ctx, c.unmarshal)
 	}
 	return c.method(ctx, stream.RecvMsg)
 }
 
-// ChainClient returns an interceptor that runs the given ones from the outside in, as Chain does.
+// ChainClient returns an interceptor that runs the given ones. The first is the outermost.
 func ChainClient(interceptors ...ttrpc.UnaryClientInterceptor) ttrpc.UnaryClientInterceptor {
 	return func(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, info *ttrpc.UnaryClientInfo,
 		invoke ttrpc.Invoker,

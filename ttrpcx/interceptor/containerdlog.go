@@ -12,22 +12,23 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/internal/loglimit"
 )
 
-// containerdBurst is how many lines of one message come out in a minute. ttrpc has about ten messages.
+// containerdBurst is how many lines with one message are logged in a minute. ttrpc has about ten messages.
 const containerdBurst = 5
 
-// ContainerdLog sends to logger (nil: slog.Default()) what ttrpc logs, which otherwise goes to the standard error in a
-// format of its own. It takes over the logger of github.com/containerd/log for the whole process, so it is for main to
-// call, before the first server or client starts. A second call replaces the first.
+// ContainerdLog sends the lines that ttrpc logs to logger (nil: slog.Default()). Otherwise ttrpc writes them to the
+// standard error in a format of its own. ContainerdLog changes the logger of github.com/containerd/log for the whole
+// process. So call it in main, before the first server or client starts. A second call replaces the first.
 //
-// A peer can make ttrpc log as often as it likes, so of each message five lines come out in a minute, and then how many
-// were held back.
+// A peer can make ttrpc log as often as it likes. So only five lines with the same message are logged in a minute, and
+// then one with the number of lines that were held back.
 func ContainerdLog(logger *slog.Logger) {
-	// A formatter sees each line, as a hook does, but there is only one: none doubles, and none formats for nobody.
+	// A hook would get each line, too. But hooks add up when this is called twice, and the line would still be
+	// formatted.
 	log.L.Logger.SetFormatter(containerdLog{slog.New(loglimit.New(orDefault(logger).Handler(), containerdBurst))})
 	log.L.Logger.SetOutput(io.Discard)
 }
 
-// containerdLog is a formatter that passes lines on and leaves nothing to write.
+// containerdLog is a formatter that passes each line to slog, and returns no bytes to write.
 type containerdLog struct{ lines *slog.Logger }
 
 func (l containerdLog) Format(entry *log.Entry) ([]byte, error) {

@@ -14,7 +14,7 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
-// restoreLog undoes at the end of the test what ContainerdLog does to the process.
+// restoreLog restores the process's logger at the end of the test.
 func restoreLog(t *testing.T) {
 	logger := log.L.Logger
 	out, formatter := logger.Out, logger.Formatter
@@ -24,8 +24,8 @@ func restoreLog(t *testing.T) {
 	})
 }
 
-// ours is a logger whose lines takeOurs tells from those of ttrpc, which other tests' connections write even after
-// these tests' end: the logger is the process's.
+// ours is a logger whose lines have an attribute, by which takeOurs finds them. The logger belongs to the process, and
+// the connections of other tests may still log to it.
 func ours() *log.Entry { return log.L.WithField("ours", true) }
 
 func takeOurs(t *testing.T, lines *logBuffer) []map[string]any {
@@ -85,7 +85,7 @@ func TestContainerdLogLevels(t *testing.T) {
 	}
 }
 
-// How the Limiter counts is loglimit's test; here, that it stands in the way.
+// The tests of package loglimit check how lines are counted. This one checks that the limit is in use.
 func TestContainerdLogIsLimited(t *testing.T) {
 	restoreLog(t)
 	var lines logBuffer
@@ -93,13 +93,13 @@ func TestContainerdLogIsLimited(t *testing.T) {
 	for range 1000 {
 		ours().Error("flood")
 	}
-	// A minute may end between two lines, and then the count begins anew.
+	// If a minute ends during the loop, the count starts again.
 	if got := len(takeOurs(t, &lines)); got < 5 || got > 10 {
 		t.Errorf("%d lines of 1000, want 5", got)
 	}
 }
 
-// A line of ttrpc's own: the server speaks of a stream that the client never opened.
+// A line that ttrpc itself logs: the client gets an answer to a call that it has cancelled.
 func TestContainerdLogOfTTRPC(t *testing.T) {
 	restoreLog(t)
 	logged := make(chan struct{})
@@ -117,11 +117,11 @@ func TestContainerdLogOfTTRPC(t *testing.T) {
 	if err := kinds[0].call(ctx, client); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	close(blocked) // the answer to a call that the client has given up
+	close(blocked) // the server answers now
 	<-logged
 }
 
-// awaited calls found for each line that holds text.
+// awaited calls found for each line that contains text.
 type awaited struct {
 	text  string
 	found func()

@@ -11,11 +11,12 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Deadline gives a call that carries no deadline one that is d after its start; 0 or less gives none. A ttrpc client
-// sends the deadline of a unary call and never that of a stream, so d bounds the whole life of every stream.
+// Deadline gives each call without a deadline one that is d after its start. If d is 0 or less, it does nothing.
+// ttrpc's own client sends the deadline of a unary call, but not of a stream. Then d bounds the duration of the whole
+// stream.
 //
-// The deadline ends the handler's context and, on a stream, RecvMsg, which costs a goroutine for each message received.
-// A handler that heeds neither goes on.
+// The deadline ends the handler's context and, on a stream, RecvMsg. That costs a goroutine for each message that is
+// received. A handler that ignores both goes on.
 func Deadline(d time.Duration) ttrpc.StreamServerInterceptor {
 	if d <= 0 {
 		return pass
@@ -35,15 +36,16 @@ func Deadline(d time.Duration) ttrpc.StreamServerInterceptor {
 	}
 }
 
-// deadlineStream ends RecvMsg with ctx: ttrpc's own waits for the context that it made before the deadline was known.
+// deadlineStream is a stream whose RecvMsg returns when ctx ends. ttrpc's RecvMsg only knows the context without the
+// deadline.
 type deadlineStream struct {
 	ttrpc.StreamServer
 	ctx context.Context
 }
 
-// RecvMsg leaves a goroutine behind when ctx ends. ttrpc ends that one with the call, when the handler returns. It
-// never touches m, which the caller may use again by then: it receives into an empty message, which keeps the encoded
-// fields that it does not know.
+// RecvMsg leaves a goroutine behind if ctx ends. It ends when the handler returns, because ttrpc ends the stream then.
+// The goroutine does not write to m, because the caller may use m again by then. It receives into an empty message,
+// which keeps the encoded message as unknown fields.
 func (s *deadlineStream) RecvMsg(m any) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
@@ -62,11 +64,11 @@ func (s *deadlineStream) RecvMsg(m any) error {
 	}
 }
 
-// unmarshal answers what ttrpc cannot read with the code that ttrpc answers it with.
+// unmarshal returns codes.Internal for bytes that it cannot unmarshal, as ttrpc does.
 func unmarshal(encoded []byte, m any) error {
 	msg, ok := m.(proto.Message)
 	if !ok {
-		return status.Errorf(codes.Internal, "receive into a %T, which is no message", m)
+		return status.Errorf(codes.Internal, "receive into a %T: want a protobuf message", m)
 	}
 	if err := proto.Unmarshal(encoded, msg); err != nil {
 		return status.Errorf(codes.Internal, "unmarshal message: %v", err)

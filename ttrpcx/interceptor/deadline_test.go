@@ -17,26 +17,26 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
-// In a bubble of synctest the clock jumps: no test here waits.
+// These tests use the clock of package testing/synctest, so none of them really waits.
 
 func TestDeadline(t *testing.T) {
 	for name, test := range map[string]struct {
 		d    time.Duration
-		sent time.Duration            // the client's own deadline, 0: none
-		want map[string]time.Duration // what the handler has left at its start, 0: for ever
+		sent time.Duration            // the client's timeout, 0 for none
+		want map[string]time.Duration // the time until the deadline at the handler's start, 0 for no deadline
 	}{
 		"off": {0, 0, map[string]time.Duration{}},
 		"default": {time.Hour, 0, map[string]time.Duration{
 			"Unary": time.Hour, "Split": time.Hour, "Join": time.Hour, "Echo": time.Hour,
 		}},
-		// The client sends it with a unary call only.
-		"carried, longer": {time.Hour, 2 * time.Hour, map[string]time.Duration{
+		// ttrpc's client sends a deadline with a unary call only.
+		"client's is later": {time.Hour, 2 * time.Hour, map[string]time.Duration{
 			"Unary": 2 * time.Hour, "Split": time.Hour, "Join": time.Hour, "Echo": time.Hour,
 		}},
-		"carried, shorter": {time.Hour, time.Minute, map[string]time.Duration{
+		"client's is sooner": {time.Hour, time.Minute, map[string]time.Duration{
 			"Unary": time.Minute, "Split": time.Hour, "Join": time.Hour, "Echo": time.Hour,
 		}},
-		"carried, off": {0, time.Minute, map[string]time.Duration{"Unary": time.Minute}},
+		"off, client has one": {0, time.Minute, map[string]time.Duration{"Unary": time.Minute}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-// The handler's end of time ends its call, with the right code even if the handler says more than the bare error.
+// The deadline ends the call, with the right code also if the handler wraps the context's error.
 func TestDeadlineEndsCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		chain := interceptor.Chain(interceptor.Deadline(time.Hour), interceptor.Sendable())
@@ -89,7 +89,7 @@ func TestDeadlineEndsCalls(t *testing.T) {
 	})
 }
 
-// A handler that waits for a silent client waits no longer than the deadline.
+// A handler that waits for a message waits no longer than until the deadline.
 func TestDeadlineEndsRecv(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var errs [3]error
@@ -116,13 +116,14 @@ func TestDeadlineEndsRecv(t *testing.T) {
 		if took := time.Since(start); took != time.Hour {
 			t.Errorf("ended after %v", took)
 		}
-		if errs[0] != nil || !errors.Is(errs[1], context.DeadlineExceeded) || !errors.Is(errs[2], context.DeadlineExceeded) {
+		late := context.DeadlineExceeded
+		if errs[0] != nil || !errors.Is(errs[1], late) || !errors.Is(errs[2], late) {
 			t.Errorf("the handler got %v", errs)
 		}
 	})
 }
 
-// What comes after the deadline is not taken off the stream, and no further goroutine waits for it.
+// After the deadline, nothing is received from the stream, and no further goroutine waits for a message.
 func TestDeadlineLeavesStreamAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		info := &ttrpc.StreamServerInfo{StreamingClient: true}
@@ -138,7 +139,7 @@ func TestDeadlineLeavesStreamAlone(t *testing.T) {
 	})
 }
 
-// untouchable is a stream that nothing may be received from.
+// untouchable is a stream from which nothing may be received.
 type untouchable struct{ t *testing.T }
 
 func (s untouchable) SendMsg(any) error { return nil }
@@ -148,7 +149,7 @@ func (s untouchable) RecvMsg(any) error {
 	return nil
 }
 
-// A message that arrives after the deadline must not appear in what the handler received into and may use again.
+// A message that arrives after the deadline must not be written to the handler's variable, which it may use again.
 func TestDeadlineLeavesMessageAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		late := lateStream{release: make(chan struct{}), done: make(chan error)}
@@ -165,7 +166,7 @@ func TestDeadlineLeavesMessageAlone(t *testing.T) {
 	})
 }
 
-// lateStream receives a message when it is released.
+// lateStream receives a message when release is closed.
 type lateStream struct {
 	release chan struct{}
 	done    chan error
@@ -183,7 +184,7 @@ func (s lateStream) RecvMsg(m any) error {
 	return err
 }
 
-// With a deadline messages take a detour, which must not change them, their order or their end.
+// With a deadline, another goroutine receives the messages. They, their order and the stream's end must stay the same.
 func TestDeadlineStreams(t *testing.T) {
 	client, _ := serve(t, interceptor.Deadline(time.Hour), service{})
 	stream, err := testv1.NewTestClient(client).Echo(t.Context())
@@ -220,7 +221,7 @@ func TestDeadlineMalformedMessage(t *testing.T) {
 		into any
 	}{
 		"invalid UTF-8": {"\xff", new(testv1.EchoRequest)},
-		"no message":    {"a", new(string)},
+		"not a message": {"a", new(string)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			into = test.into
@@ -229,7 +230,7 @@ func TestDeadlineMalformedMessage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// EchoRequest has its string where BytesValue has bytes.
+			// The bytes of BytesValue have the field number of EchoRequest's string.
 			if err := stream.SendMsg(wrapperspb.Bytes([]byte(test.sent))); err != nil {
 				t.Fatal(err)
 			}

@@ -1,32 +1,34 @@
-// Package interceptor holds what a ttrpc server and client want around every call, and nothing of sockets or services.
+// Package interceptor has interceptors for ttrpc servers and clients: logs, recovery from panics, deadlines, and errors
+// with a status. They know nothing about sockets or services.
 //
 // # Server
 //
-// ttrpc asks an interceptor for unary calls only: it has the type for streams, ttrpc.StreamServerInterceptor, and no
-// option that installs one. So every concern here is one ttrpc.StreamServerInterceptor, [Chain] makes one of several,
-// and the two kinds of call meet it in two ways:
+// ttrpc runs interceptors around unary calls only. It has a type for streams, ttrpc.StreamServerInterceptor, but no
+// option that installs one. Here every interceptor has this type. [Chain] combines several into one, which then runs
+// around both kinds of call:
 //
-//   - [Unary] shows it a unary call as a stream of one message, for ttrpc.WithUnaryServerInterceptor.
+//   - [Unary] makes it an interceptor for unary calls, for ttrpc.WithUnaryServerInterceptor.
 //   - [Streams] puts it around the streaming methods of a service, when the service is registered.
 //
 // ttrpcx.Server does both.
 //
-// The order matters. From the outside in:
+// The order is important. From the outside in:
 //
-//  1. [Log] stands outside of all others, so that its line tells what the caller gets.
-//  2. [Recover] stands outside of whatever may panic.
-//  3. [Deadline] hands its context to those further in.
-//  4. [Sendable] judges the answer of the handler and reads from the context whether its time was up.
-//  5. Interceptors of your own: whatever they answer, all of the above hold for it.
+//  1. [Log] is outside all others, because it logs the answer that the caller gets.
+//  2. [Recover] is outside all code that may panic.
+//  3. [Deadline] passes its context to the interceptors inside it.
+//  4. [Sendable] checks the handler's answer, and checks in the context whether the deadline has passed.
+//  5. Your own interceptors: all of the above applies to their answers, too.
 //
-// A call of a service or method that is not registered is refused by ttrpc before any of them.
+// ttrpc refuses calls of an unknown service or method before it runs any interceptor.
 //
 // # Client
 //
-// [ChainClient] makes one interceptor of several. [ClientLog] stands outside of [ClientStatus]. ttrpc runs neither for
-// streams; ttrpcx.Client does. Elsewhere, errors of streams go through [StatusError].
+// [ChainClient] combines several interceptors into one. Put [ClientLog] outside [ClientStatus]. ttrpcx.Client runs both
+// around streams as well. Without it, ttrpc runs them around unary calls only: pass the errors of streams to
+// [StatusError].
 //
 // # ttrpc's own log
 //
-// [ContainerdLog] takes it to slog.
+// [ContainerdLog] sends it to slog.
 package interceptor

@@ -14,8 +14,8 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
-// A server that ttrpcx.NewServer did not make gets interceptors by hand: once for unary methods, and around the streams of
-// each service.
+// Without ttrpcx.NewServer, install the interceptors in two places: for unary calls in ttrpc.NewServer, and for streams
+// where the service is registered.
 func ExampleStreams() {
 	intercept := interceptor.Chain(
 		interceptor.Log(interceptor.LogOptions{Logger: slog.New(slog.DiscardHandler)}),
@@ -37,7 +37,7 @@ func ExampleStreams() {
 	// Output: registered
 }
 
-// Errors of ttrpc get the status that they stand for, and stay what they were.
+// An error of ttrpc gets a status, and errors.Is still finds the original error.
 func ExampleStatusError() {
 	err := interceptor.StatusError(fmt.Errorf("call: %w", ttrpc.ErrClosed))
 	fmt.Println(status.Code(err))

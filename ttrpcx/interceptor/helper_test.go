@@ -18,7 +18,7 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
-// service is the tests' service; a test replaces the body of a method by setting its field.
+// service is the tests' service. A test replaces a method by setting the field of that name.
 type service struct {
 	testservice.Service
 
@@ -61,8 +61,8 @@ func (r registrar) RegisterService(name string, desc *ttrpc.ServiceDesc) {
 	r.server.RegisterService(name, interceptor.Streams(name, desc, r.streams))
 }
 
-// serve runs svc behind chain, for unary calls and streams alike, and returns a client of it. Both end with the test or
-// at the call of stop, whichever is first.
+// serve serves svc with chain around unary calls and streams, and returns a client. Both end when stop is called, or at
+// the end of the test.
 func serve(t testing.TB, chain ttrpc.StreamServerInterceptor, svc service, opts ...ttrpc.ClientOpts,
 ) (client *ttrpc.Client, stop func()) {
 	t.Helper()
@@ -76,7 +76,7 @@ func serve(t testing.TB, chain ttrpc.StreamServerInterceptor, svc service, opts 
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		// The listener ends after its one connection, which lives on.
+		// The listener ends after its only connection, which stays open.
 		if err := server.Serve(context.Background(), &listener{conn: far}); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("serve: %v", err)
 		}
@@ -120,7 +120,7 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 
 func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(l, nil)) }
 
-// take returns the lines written so far, without their time, and forgets them.
+// take returns the lines written so far, without their time, and removes them.
 func (l *logBuffer) take(t testing.TB) []map[string]any {
 	t.Helper()
 	l.mu.Lock()
@@ -138,7 +138,7 @@ func (l *logBuffer) take(t testing.TB) []map[string]any {
 	}
 }
 
-// one returns the only line written so far.
+// one returns the line written so far. The test fails unless there is exactly one.
 func (l *logBuffer) one(t testing.TB) map[string]any {
 	t.Helper()
 	lines := l.take(t)
@@ -148,7 +148,7 @@ func (l *logBuffer) one(t testing.TB) map[string]any {
 	return lines[0]
 }
 
-// The kinds of call, each made once with a client: the request is "a b" in all, the response as well.
+// kinds has a function for each kind of call. The texts in the request are "a" and "b", and the same in the response.
 var kinds = []struct {
 	name string
 	call func(context.Context, *ttrpc.Client) error
@@ -194,7 +194,7 @@ var kinds = []struct {
 	}},
 }
 
-// drain receives up to the end of a stream.
+// drain receives until the end of a stream.
 func drain[M any](recv func() (M, error)) error {
 	for {
 		if _, err := recv(); errors.Is(err, io.EOF) {
@@ -205,7 +205,7 @@ func drain[M any](recv func() (M, error)) error {
 	}
 }
 
-// all returns a service whose methods all do f, and answer if they owe a response, even next to an error.
+// all returns a service whose methods all call f. Methods with a response return one, also together with an error.
 func all(f func(context.Context) error) service {
 	return service{
 		unary: func(ctx context.Context, _ *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
@@ -221,18 +221,18 @@ func all(f func(context.Context) error) service {
 	}
 }
 
-// alive makes one call that the client's connection must answer, whatever happened before: of a method that no server
-// has, so that no test's handler is in its way.
+// alive checks that the client's connection still works. It calls a method that the server does not have, because the
+// tests' handlers do not always answer.
 func alive(t testing.TB, c *ttrpc.Client) {
 	t.Helper()
 	var resp testv1.UnaryResponse
 	err := c.Call(t.Context(), "test.v1.Test", "NoSuchMethod", &testv1.UnaryRequest{}, &resp)
 	if code := codeOf(err); code != "Unimplemented" {
-		t.Errorf("connection is of no use any more: %v", err)
+		t.Errorf("the connection does not work any more: %v", err)
 	}
 }
 
-// signalWriter is a log that tells of its first line by closing written.
+// signalWriter is a log for one line. It closes written when the line is there.
 type signalWriter struct {
 	*logBuffer
 	written chan struct{}

@@ -15,33 +15,33 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// LogOptions says where [Log] writes and what it adds.
+// LogOptions are the options of [Log].
 type LogOptions struct {
-	// Logger takes the lines. Default: slog.Default() at the time of the call of Log.
+	// Logger gets the lines. Default: slog.Default() at the time of the call of Log.
 	Logger *slog.Logger
 
-	// Peer returns an attribute that tells who calls, given the context of the call. Default: none.
+	// Peer returns an attribute that identifies the caller, from the context of the call. Default: none.
 	Peer func(context.Context) slog.Attr
 }
 
-// Log writes one line for each call when it has ended, with the message "call served" and the attributes
+// Log logs one line at the end of each call, with the message "call served" and the attributes
 //
 //   - method: the full name, such as "/test.v1.Test/Unary",
-//   - metadata: what the caller sent along, if anything, as JSON,
-//   - the peer's, if asked for,
+//   - metadata: that of the caller, if it sent any, as JSON,
+//   - the attribute of LogOptions.Peer, if set,
 //   - duration: from the call's arrival at Log to the handler's end,
 //   - code: the name of the status code that is sent,
 //   - request_bytes and response_bytes: the encoded size of all messages received and sent, without frames and headers,
 //   - error: the message of the status, unless the code is OK.
 //
-// The level is Error for the codes that say that the server is at fault (Internal, Unknown, DataLoss), so that an error
-// in the log is something to repair. It is Info for all others: a caller may provoke them at will, or they are answers
-// that a healthy server gives.
+// The level is Error for the codes that mean a fault of the server (Internal, Unknown, DataLoss): such a line is
+// something to repair. It is Info for all other codes. A caller can cause them as often as it likes, and a server
+// without faults gives such answers, too.
 //
-// One failure comes too late for Log: a response with invalid UTF-8 in a string field. ttrpc answers Internal when it
-// comes to encode it, while the line says OK.
+// Log cannot see one failure: a response with invalid UTF-8 in a string field. The line says OK, and ttrpc answers
+// Internal, because it encodes the response later.
 //
-// A logger that takes no errors costs nothing: the call passes through.
+// If the logger's level is above Error, Log costs nothing.
 func Log(opts LogOptions) ttrpc.StreamServerInterceptor {
 	logger, peer := orDefault(opts.Logger), opts.Peer
 	return func(ctx context.Context, stream ttrpc.StreamServer, info *ttrpc.StreamServerInfo,
@@ -52,7 +52,7 @@ func Log(opts LogOptions) ttrpc.StreamServerInterceptor {
 		}
 		start := time.Now()
 		md, _ := ttrpc.GetMetadata(ctx)
-		sent := metadataAttr(md) // now, because the handler may alter the map
+		sent := metadataAttr(md) // now, because the handler may change the map
 		counted := &countedStream{StreamServer: stream}
 
 		resp, err := handler(ctx, counted)
@@ -82,12 +82,12 @@ func Log(opts LogOptions) ttrpc.StreamServerInterceptor {
 	}
 }
 
-// ClientLog writes one line for each unary call to logger (nil: slog.Default()), with the message "call made"
-// and the attributes method, metadata, duration, code and error as [Log] does. The code is what the caller gets if
-// [ClientStatus] stands further in, or if the caller uses [StatusError].
+// ClientLog logs one line at the end of each call to logger (nil: slog.Default()), with the message "call made" and the
+// attributes method, metadata, duration, code and error of [Log]. The caller gets this code if [ClientStatus] is inside
+// ClientLog, or if the caller uses [StatusError].
 //
-// The level is Error if the server says that it is at fault, as with Log, or cannot be reached (Unavailable). It is
-// Info for all else.
+// The level is Error for the codes that mean a fault of the server, as in Log, and for Unavailable, because then the
+// server cannot be reached. It is Info for all other codes.
 func ClientLog(logger *slog.Logger) ttrpc.UnaryClientInterceptor {
 	logger = orDefault(logger)
 	return func(ctx context.Context, req *ttrpc.Request, reply *ttrpc.Response, info *ttrpc.UnaryClientInfo,
@@ -102,7 +102,7 @@ func ClientLog(logger *slog.Logger) ttrpc.UnaryClientInterceptor {
 
 		duration := time.Since(start)
 		st := status.Convert(StatusError(err))
-		if err == nil { // ttrpc makes an error of the server's status only after the interceptors
+		if err == nil { // ttrpc turns the server's status into an error only after the interceptors
 			st = status.FromProto(reply.GetStatus())
 		}
 		level := levelOf(st.Code())
@@ -134,10 +134,10 @@ func levelOf(code codes.Code) slog.Level {
 	return slog.LevelInfo
 }
 
-// maxLoggedText bounds, in bytes, what a caller can put into a line: a frame would have room for 4 MiB.
+// maxLoggedText bounds the text in bytes that a caller can put into a line. A frame would have room for 4 MiB.
 const maxLoggedText = 1 << 10
 
-// errorAttr returns the attribute that a handler leaves out if the code is OK.
+// errorAttr returns the attribute for the error. It is empty if the code is OK, and slog omits empty attributes.
 func errorAttr(st *status.Status) slog.Attr {
 	if st.Code() == codes.OK {
 		return slog.Attr{}
@@ -145,19 +145,19 @@ func errorAttr(st *status.Status) slog.Attr {
 	return slog.String("error", cut(st.Message(), maxLoggedText))
 }
 
-// metadata is logged as a JSON object of lists, by handlers that encode JSON and by those that format text.
+// metadata is logged as a JSON object of lists, by slog's JSON handler and by its text handler.
 type metadata map[string][]string
 
 func (m metadata) String() string {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(map[string][]string(m)) // cannot fail for this type
+	_ = enc.Encode(map[string][]string(m)) // never fails for this type
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// metadataAttr returns a copy of md for the log, as slog handlers may keep it, and the attribute that a handler leaves
-// out if there is none. Credentials are not for the log, nor is more than maxLoggedText.
+// metadataAttr returns a copy of md as an attribute, because slog handlers may keep it. The attribute is empty if md
+// is. It hides credentials, and gives only the size of metadata over maxLoggedText.
 func metadataAttr(md ttrpc.MD) slog.Attr {
 	if len(md) == 0 {
 		return slog.Attr{}
@@ -181,7 +181,7 @@ func metadataAttr(md ttrpc.MD) slog.Attr {
 	return slog.Any("metadata", logged)
 }
 
-// isSecret knows the headers that carry credentials in HTTP, whose names callers use in metadata as well.
+// isSecret reports whether name is that of a header with credentials in HTTP. Callers use these names in metadata, too.
 func isSecret(name string) bool {
 	switch strings.ToLower(name) {
 	case "authorization", "proxy-authorization", "cookie":

@@ -22,7 +22,7 @@ import (
 
 func codeOf(err error) string { return status.Code(err).String() }
 
-// diff fails the test unless got is want. It takes the duration, which no test can know, out of got.
+// diff fails the test unless got is want. It removes the duration from got, because a test cannot know it.
 func diff(t *testing.T, got, want map[string]any) {
 	t.Helper()
 	if d, ok := got["duration"].(float64); !ok || d < 0 {
@@ -48,7 +48,7 @@ func TestLog(t *testing.T) {
 			Logger: lines.logger(),
 			Peer:   func(ctx context.Context) slog.Attr { return slog.Any("uid", ctx.Value(peerKey{})) },
 		}))
-	// Both fields of Unary and the one of Split hold the request; a field of n bytes takes n and two more.
+	// Encoded sizes of the request and the response: each field of n bytes takes n+2.
 	sizes := map[string][2]int{"Unary": {6, 6}, "Split": {5, 6}, "Join": {6, 5}, "Echo": {6, 6}}
 
 	ok, _ := serve(t, chain, service{})
@@ -65,7 +65,7 @@ func TestLog(t *testing.T) {
 	}
 	failing, _ := serve(t, chain, all(func(context.Context) error { return status.Error(codes.DataLoss, "gone") }))
 	for _, kind := range kinds {
-		t.Run(kind.name+"Fails", func(t *testing.T) {
+		t.Run(kind.name+" fails", func(t *testing.T) {
 			if err := kind.call(t.Context(), failing); codeOf(err) != "DataLoss" {
 				t.Fatal(err)
 			}
@@ -81,14 +81,14 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// The level tells whose fault it is, and the code is the one that the client gets, even where it is ttrpc that makes it
-// of a plain error.
+// The level is Error for a fault of the server. The code is the one that the client gets, also if ttrpc chooses it for
+// an error without a status.
 func TestLogCodes(t *testing.T) {
 	var lines logBuffer
 	var result error
 	client, _ := serve(t, interceptor.Log(interceptor.LogOptions{Logger: lines.logger()}),
 		all(func(context.Context) error { return result }))
-	atFault := map[string]bool{"Internal": true, "Unknown": true, "DataLoss": true}
+	serverFault := map[string]bool{"Internal": true, "Unknown": true, "DataLoss": true}
 
 	results := []error{
 		errors.New("plain"), context.Canceled, context.DeadlineExceeded, fmt.Errorf("wrap: %w", context.Canceled),
@@ -108,7 +108,7 @@ func TestLogCodes(t *testing.T) {
 			if line["code"] != code {
 				t.Errorf("%s with %v: logged %v, the client got %s", kind.name, result, line["code"], code)
 			}
-			if want := map[bool]string{false: "INFO", true: "ERROR"}[atFault[code]]; line["level"] != want {
+			if want := map[bool]string{false: "INFO", true: "ERROR"}[serverFault[code]]; line["level"] != want {
 				t.Errorf("%s with %v: level %v, want %s", kind.name, result, line["level"], want)
 			}
 		}
@@ -145,7 +145,7 @@ func TestLogMetadata(t *testing.T) {
 				unary: func(ctx context.Context, _ *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
 					if md, ok := ttrpc.GetMetadata(ctx); ok {
 						if _, ok := md.Get("name"); ok {
-							md["name"][0] = "altered by the handler" // must not reach the log
+							md["name"][0] = "changed by the handler" // must not be logged
 						}
 						md.Set("more", "added by the handler")
 					}
@@ -157,9 +157,9 @@ func TestLogMetadata(t *testing.T) {
 			if err := kinds[0].call(ttrpc.WithMetadata(t.Context(), test.sent), c); err != nil {
 				t.Fatal(err)
 			}
-			for side, line := range map[string]map[string]any{"server": server.one(t), "client": client.one(t)} {
+			for logger, line := range map[string]map[string]any{"server": server.one(t), "client": client.one(t)} {
 				if got, want := fmt.Sprint(line["metadata"]), fmt.Sprint(test.want); got != want {
-					t.Errorf("%s logged %s, want %s", side, got, want)
+					t.Errorf("the %s logged %s, want %s", logger, got, want)
 				}
 			}
 			if !maps.EqualFunc(test.sent, sent, func(a, b []string) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
@@ -169,7 +169,7 @@ func TestLogMetadata(t *testing.T) {
 	}
 }
 
-// slog's text handler has no form of its own for a map.
+// slog's text handler uses the method String of the metadata.
 func TestLogMetadataAsText(t *testing.T) {
 	var lines logBuffer
 	logger := slog.New(slog.NewTextHandler(&lines, nil))
@@ -197,7 +197,7 @@ func TestLogBoundsErrorText(t *testing.T) {
 	}
 }
 
-// A level that is off costs nothing: no line, no wrapped stream, no question for the peer.
+// A level that is off costs nothing: no line, no wrapped stream, no call of Peer.
 func TestLogDisabled(t *testing.T) {
 	errorsOnly := &logBuffer{}
 	for name, test := range map[string]struct {
@@ -209,7 +209,7 @@ func TestLogDisabled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := interceptor.Log(interceptor.LogOptions{Logger: test.logger, Peer: func(context.Context) slog.Attr {
-				t.Error("asked for the peer")
+				t.Error("Peer was called")
 				return slog.Attr{}
 			}})
 			var stream noStream
@@ -264,7 +264,7 @@ func TestClientLog(t *testing.T) {
 	client, stop := serve(t, interceptor.Chain(), all(func(context.Context) error {
 		if errors.Is(result, context.Canceled) {
 			cancel()
-			<-end // an answer could win over the cancellation
+			<-end // the client might get an answer before it sees the cancellation
 		}
 		return result
 	}), ttrpc.WithUnaryClientInterceptor(interceptor.ClientLog(lines.logger())))
@@ -285,8 +285,8 @@ func TestClientLog(t *testing.T) {
 		want   map[string]any
 	}{
 		{"ok", t.Context(), nil, line("INFO", "OK")},
-		{"caller's fault", t.Context(), status.Error(codes.NotFound, "none"), failed("INFO", "NotFound", "none")},
-		{"server's fault", t.Context(), errors.New("oops"), failed("ERROR", "Unknown", "oops")},
+		{"fault of the caller", t.Context(), status.Error(codes.NotFound, "none"), failed("INFO", "NotFound", "none")},
+		{"fault of the server", t.Context(), errors.New("oops"), failed("ERROR", "Unknown", "oops")},
 		{"canceled", canceled, context.Canceled, failed("INFO", "Canceled", "context canceled")},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -11,16 +11,17 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The caller learns that it is not to blame and no more: a panic's value and stack are for those who run the server.
+// errPanicked tells the caller that the server has a fault, and no more. The value and the stack of a panic may contain
+// secrets, so only the server's log gets them.
 var errPanicked = status.Error(codes.Internal, "internal error, see the server's log")
 
-// Recover turns a panic of the handler into codes.Internal with a fixed message, and logs the value and the stack to
-// logger (nil: slog.Default()). Without it the process ends.
+// Recover answers a call whose handler panics with codes.Internal and a fixed message, and logs the panic's value and
+// stack to logger (nil: slog.Default()). Without it, the process ends.
 //
-// Two things are out of reach. A panic in a goroutine that the handler started still ends the process. And nothing can
-// answer a call whose handler ends the goroutine by runtime.Goexit, as FailNow of package testing does: ttrpc sends its
-// answer from that goroutine, and one more goroutine for each call would be a high price. Recover logs it; the caller
-// waits for its deadline.
+// It has two limits. A panic in a goroutine that the handler started still ends the process. And a call gets no answer
+// if its handler ends the goroutine with runtime.Goexit, as FailNow of package testing does: ttrpc answers from that
+// goroutine, and one more goroutine for each call would cost too much. Recover logs that, and the caller waits until
+// its deadline.
 func Recover(logger *slog.Logger) ttrpc.StreamServerInterceptor {
 	logger = orDefault(logger)
 	return func(ctx context.Context, stream ttrpc.StreamServer, info *ttrpc.StreamServerInfo,
@@ -37,7 +38,7 @@ func Recover(logger *slog.Logger) ttrpc.StreamServerInterceptor {
 					slog.String("panic", fmt.Sprint(v)), slog.String("stack", string(debug.Stack())))
 				return
 			}
-			logger.LogAttrs(ctx, slog.LevelError, "handler ended its goroutine, its call stays unanswered",
+			logger.LogAttrs(ctx, slog.LevelError, "handler ended its goroutine, so its call gets no answer",
 				slog.String("method", info.FullMethod), slog.String("stack", string(debug.Stack())))
 		}()
 		resp, err = handler(ctx, stream)

@@ -68,7 +68,7 @@ func TestRecoverPassesAnswers(t *testing.T) {
 	}
 }
 
-// Nothing can answer such a call, but it must not go unseen, nor take others with it.
+// Such a call gets no answer, but it must be logged, and must not affect other calls.
 func TestRecoverGoexit(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestRecoverGoexit(t *testing.T) {
 			go func() { ended <- kind.call(context.WithoutCancel(t.Context()), client) }()
 			<-exited
 			line := lines.one(t)
-			if line["level"] != "ERROR" || line["msg"] != "handler ended its goroutine, its call stays unanswered" ||
+			if line["level"] != "ERROR" || line["msg"] != "handler ended its goroutine, so its call gets no answer" ||
 				line["method"] != "/test.v1.Test/"+kind.name {
 				t.Errorf("logged %v", line)
 			}

@@ -14,30 +14,30 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// ttrpc tells its limit on the payload of a frame, in bytes, only through this error.
+// maxPayload is ttrpc's limit for the payload of a frame, in bytes. ttrpc exports it only in this error.
 var maxPayload = new(ttrpc.OversizedMessageErr).MaximumLength()
 
-// The numbers of the fields of a ttrpc.Response, which is the payload of the frame that ends a call.
+// Field numbers of ttrpc.Response, the payload of the frame that ends a call.
 const (
 	responseStatus  protowire.Number = 1
 	responsePayload protowire.Number = 2
 )
 
-// maxReplacedMessage is how many bytes remain of the message of a status that was too large. It is arbitrary: enough to
-// recognize the error by.
+// maxReplacedMessage is how many bytes of the message are kept if a status is too large: enough to recognize the error.
 const maxReplacedMessage = 1 << 10
 
-// Sendable makes every answer of a handler one that can be sent. ttrpc closes the connection, with all calls in flight
-// on it, over an answer that cannot. So
+// Sendable replaces answers that ttrpc cannot send. Without it, such an answer makes ttrpc close the connection, with
+// all calls on it. So
 //
-//   - a response whose frame would be over ttrpc's limit of 4 MiB becomes ResourceExhausted, with both sizes,
-//   - sending such a message on a stream returns the same to the handler, and the stream stays usable,
-//   - an error's status that is over the limit keeps its code and the start of its message, and loses its details,
-//   - invalid UTF-8 in an error's message, which protobuf refuses to encode, is replaced by U+FFFD,
-//   - neither a response nor an error, of a method that owes one, becomes Internal.
+//   - a response that is over ttrpc's limit of 4 MiB for a frame becomes ResourceExhausted, with both sizes,
+//   - the handler gets the same error if it sends such a message on a stream, and the stream stays usable,
+//   - a status that is over the limit keeps its code and the start of its message, and loses its details,
+//   - invalid UTF-8 in an error's message, which protobuf cannot encode, is replaced by U+FFFD,
+//   - if a handler returns neither a response nor an error, and its method needs one, the answer is Internal.
 //
-// A handler's error that wraps the error of its context also gets the code of that: ttrpc knows it only bare. One that
-// wraps ttrpc.ErrClosed gets Canceled, because sending failed for a caller who has gone.
+// An error that wraps the error of the handler's context gets its code, Canceled or DeadlineExceeded. ttrpc does that
+// only if it is not wrapped. An error that wraps ttrpc.ErrClosed gets Canceled, because the connection was closed by
+// the caller.
 func Sendable() ttrpc.StreamServerInterceptor {
 	return func(ctx context.Context, stream ttrpc.StreamServer, info *ttrpc.StreamServerInfo,
 		handler ttrpc.StreamHandler,
@@ -71,7 +71,7 @@ func isNil(resp any) bool {
 type sendableStream struct{ ttrpc.StreamServer }
 
 func (s sendableStream) SendMsg(m any) error {
-	if err := checkSize(sizeOf(m)); err != nil { // a message of a stream is the whole payload of its frame
+	if err := checkSize(sizeOf(m)); err != nil { // the payload of its frame is the message only
 		return err
 	}
 	return s.StreamServer.SendMsg(m)
@@ -84,7 +84,7 @@ func checkSize(size int) error {
 	return status.Errorf(codes.ResourceExhausted, "response of %d bytes is over the limit of %d", size, maxPayload)
 }
 
-// responseSize is the size of a ttrpc.Response that has nothing but n bytes in this field.
+// responseSize returns the size of a ttrpc.Response that has only this field, with n bytes.
 func responseSize(field protowire.Number, n int) int {
 	if n == 0 {
 		return 0
@@ -92,7 +92,8 @@ func responseSize(field protowire.Number, n int) int {
 	return protowire.SizeTag(field) + protowire.SizeBytes(n)
 }
 
-// sizeOf is the encoded size of m in bytes, 0 for what is no message: ttrpc encodes nothing else.
+// sizeOf returns the encoded size of m in bytes. It is 0 if m is not a protobuf message, because ttrpc does not encode
+// m then.
 func sizeOf(m any) int {
 	if m, ok := m.(proto.Message); ok {
 		return proto.Size(m)
@@ -106,7 +107,7 @@ func sendableError(ctx context.Context, err error) error {
 		st = status.New(status.FromContextError(ctx.Err()).Code(), err.Error())
 		err = &statusError{st, err}
 	}
-	if st.Code() == codes.Unknown && errors.Is(err, ttrpc.ErrClosed) { // the caller has gone
+	if st.Code() == codes.Unknown && errors.Is(err, ttrpc.ErrClosed) { // the caller has disconnected
 		st = status.New(codes.Canceled, err.Error())
 		err = &statusError{st, err}
 	}
@@ -123,14 +124,14 @@ func sendableError(ctx context.Context, err error) error {
 	return &statusError{st, err}
 }
 
-// statusSize is the size of the ttrpc.Response that carries st. It encodes st, because nothing short of that tells
-// whether it can be done.
+// statusSize returns the size of the ttrpc.Response with st, and whether st can be encoded. The only way to know is to
+// encode it.
 func statusSize(st *status.Status) (size int, ok bool) {
 	encoded, err := proto.Marshal(st.Proto())
 	return responseSize(responseStatus, len(encoded)), err == nil
 }
 
-// cut shortens s to about n bytes and says so.
+// cut shortens s to about n bytes, and appends its full size.
 func cut(s string, n int) string {
 	if len(s) <= n {
 		return s

@@ -19,16 +19,16 @@ import (
 
 const limit = 4 << 20
 
-// text returns a text that makes a message with this text in its only field size bytes long.
+// text returns a text. A message with this text in its only field has size bytes.
 func text(size int) string {
 	n := size - 5 // the tag and, near the limit, four bytes of length
 	if proto.Size(&testv1.EchoResponse{Message: strings.Repeat("x", n)}) != size {
-		panic("text is for sizes near the limit only")
+		panic("text works for sizes near the limit only")
 	}
 	return strings.Repeat("x", n)
 }
 
-// The largest answers that fit and the smallest that do not: the latter would end the connection.
+// The largest answers that ttrpc can send, and the smallest that it cannot. The latter would end the connection.
 func TestSendableResponse(t *testing.T) {
 	const unaryLimit = limit - 5 // the response is a field of a ttrpc.Response
 	var answer string
@@ -53,7 +53,7 @@ func TestSendableResponse(t *testing.T) {
 		}
 		answer = text(most)
 		if err := kind.call(t.Context(), client); err != nil {
-			t.Errorf("%s: the most that fits: %v", kind.name, err)
+			t.Errorf("%s: the largest response: %v", kind.name, err)
 		}
 		answer = text(most + 1)
 		err := kind.call(t.Context(), client)
@@ -84,7 +84,7 @@ func TestSendableStreamGoesOn(t *testing.T) {
 	}
 }
 
-// A method that streams to nobody can still try to send.
+// A method without a stream of responses can still try to send a message.
 func TestSendableStrayMessage(t *testing.T) {
 	client, _ := serve(t, interceptor.Sendable(), service{
 		join: func(_ context.Context, stream testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
@@ -109,7 +109,7 @@ func TestSendableError(t *testing.T) {
 		return st.Err()
 	}
 	short := strings.Repeat("x", 1<<10)
-	// A Status of a code below 128 takes two bytes for it, and five for the tag and length of the message.
+	// In a Status, a code below 128 takes two bytes, and the tag and the length of the message take five.
 	const mostMessage = limit - 5 - 2 - 5
 	for name, test := range map[string]struct {
 		result  error
@@ -121,7 +121,7 @@ func TestSendableError(t *testing.T) {
 		"plain":        {errors.New("plain"), codes.Unknown, "plain", 0},
 		"with details": {withDetail("none", 100), codes.NotFound, "none", 1},
 		"no text":      {errors.New(""), codes.Unknown, "", 0},
-		"most that fits": {
+		"largest": {
 			status.Error(codes.NotFound, text(mostMessage+5)),
 			codes.NotFound, text(mostMessage + 5), 0,
 		},
@@ -143,7 +143,7 @@ func TestSendableError(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			result = test.result
-			for _, kind := range kinds[:2] { // the errors of all streams go one way
+			for _, kind := range kinds[:2] { // all kinds of stream handle errors in the same way
 				st := status.Convert(kind.call(t.Context(), client))
 				if st.Code() != test.code || st.Message() != test.message || len(st.Details()) != test.details {
 					t.Errorf("%s: the client got %v %.99q (%d bytes) with %d details", kind.name, st.Code(),
@@ -155,7 +155,7 @@ func TestSendableError(t *testing.T) {
 	}
 }
 
-// What a handler says stays visible to the interceptors further out, even where the status had to be changed.
+// The outer interceptors can still find the handler's error, also if its status had to be replaced.
 func TestSendableErrorStaysItself(t *testing.T) {
 	cause := errors.New(strings.Repeat("x", limit))
 	_, err := interceptor.Sendable()(t.Context(), nil, &ttrpc.StreamServerInfo{},
@@ -173,11 +173,11 @@ func TestSendableContextError(t *testing.T) {
 		result error
 		want   codes.Code
 	}{
-		"wrapped":         {ended, fmt.Errorf("look up: %w", context.Canceled), codes.Canceled},
-		"bare":            {ended, context.Canceled, codes.Unknown}, // plain error: ttrpc gives it its code
-		"not the call's":  {t.Context(), fmt.Errorf("look up: %w", context.Canceled), codes.Unknown},
-		"other error":     {ended, fmt.Errorf("look up: %w", context.DeadlineExceeded), codes.Unknown},
-		"already decided": {ended, status.Error(codes.NotFound, context.Canceled.Error()), codes.NotFound},
+		"wrapped":        {ended, fmt.Errorf("look up: %w", context.Canceled), codes.Canceled},
+		"bare":           {ended, context.Canceled, codes.Unknown}, // ttrpc itself gives it a code
+		"not the call's": {t.Context(), fmt.Errorf("look up: %w", context.Canceled), codes.Unknown},
+		"other error":    {ended, fmt.Errorf("look up: %w", context.DeadlineExceeded), codes.Unknown},
+		"has a status":   {ended, status.Error(codes.NotFound, context.Canceled.Error()), codes.NotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := interceptor.Sendable()(test.ctx, nil, &ttrpc.StreamServerInfo{},
@@ -186,7 +186,7 @@ func TestSendableContextError(t *testing.T) {
 				t.Errorf("code %v, want %v", got, test.want)
 			}
 			if !errors.Is(err, test.result) {
-				t.Errorf("%v is not %v any more", err, test.result)
+				t.Errorf("%v does not wrap %v", err, test.result)
 			}
 		})
 	}
@@ -200,7 +200,7 @@ func TestSendableNoResponse(t *testing.T) {
 		join: func(context.Context, testv1.Test_JoinServer) (*testv1.JoinResponse, error) {
 			return nil, nil
 		},
-		echo: func(context.Context, testv1.Test_EchoServer) error { return nil }, // owes none
+		echo: func(context.Context, testv1.Test_EchoServer) error { return nil }, // it has none
 	})
 	want := map[string]string{"Unary": "Internal", "Split": "OK", "Join": "Internal", "Echo": "OK"}
 	for _, kind := range kinds {

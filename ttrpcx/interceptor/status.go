@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ClientStatus gives the errors of unary calls a status, as [StatusError] does.
+// ClientStatus gives each error of a call a status, as [StatusError] does.
 func ClientStatus() ttrpc.UnaryClientInterceptor {
 	return func(ctx context.Context, req *ttrpc.Request, reply *ttrpc.Response, _ *ttrpc.UnaryClientInfo,
 		invoke ttrpc.Invoker,
@@ -21,19 +21,19 @@ func ClientStatus() ttrpc.UnaryClientInterceptor {
 	}
 }
 
-// StatusError gives an error of a ttrpc client's call or stream the status code it stands for:
+// StatusError gives an error of a ttrpc client's call or stream the status code that it means:
 //
-//   - Canceled and DeadlineExceeded for the errors of a context,
-//   - Unavailable for ttrpc.ErrClosed and every other sign that the connection is gone; the call may have run or not,
+//   - Canceled or DeadlineExceeded for the errors of a context,
+//   - Unavailable for ttrpc.ErrClosed and any other error of a lost connection; the call may have run or not,
 //   - ResourceExhausted for ttrpc.ErrStreamFull,
-//   - FailedPrecondition for ttrpc.ErrStreamClosed, a send after the end of sending,
+//   - FailedPrecondition for ttrpc.ErrStreamClosed, which is the error of a send after CloseSend,
 //   - Internal for ttrpc.ErrProtocol.
 //
-// errors.Is and errors.As still find the original. An error that has a status keeps it with all its details: those from
-// the server, and ttrpc.OversizedMessageErr with ResourceExhausted. nil, io.EOF (the regular end of a stream) and
-// anything unknown, which status.Code reads as Unknown, come back as they are.
+// errors.Is and errors.As still find the original error. An error that has a status keeps it, with all details. Errors
+// of the server have one, and so has ttrpc.OversizedMessageErr, with ResourceExhausted. nil, io.EOF (the regular end of
+// a stream) and all other errors are returned unchanged. status.Code returns Unknown for the latter.
 func StatusError(err error) error {
-	if _, ok := status.FromError(err); ok { // nil has one, too
+	if _, ok := status.FromError(err); ok { // true for nil, too
 		return err
 	}
 	code := clientCode(err)
@@ -56,15 +56,15 @@ func clientCode(err error) codes.Code {
 		return codes.FailedPrecondition
 	case errors.Is(err, ttrpc.ErrProtocol):
 		return codes.Internal
-	// ttrpc makes ErrClosed of the common ways to lose a connection only: a reset while it writes or an end in the
-	// middle of a frame comes through as it is.
+	// ttrpc returns ErrClosed only for the common errors of a lost connection. It returns a reset during a write, and
+	// an end in the middle of a frame, as they are.
 	case errors.Is(err, ttrpc.ErrClosed), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &lost):
 		return codes.Unavailable
 	}
 	return codes.Unknown
 }
 
-// statusError is an error with a status that still is the error it was made of.
+// statusError is an error with a status that wraps another error.
 type statusError struct {
 	status *status.Status
 	err    error
@@ -76,7 +76,7 @@ func (e *statusError) GRPCStatus() *status.Status { return e.status }
 
 func (e *statusError) Unwrap() error { return e.err }
 
-// serverStatus is the status that a ttrpc server sends for a handler's error.
+// serverStatus returns the status that a ttrpc server sends for a handler's error.
 func serverStatus(err error) *status.Status {
 	if st, ok := status.FromError(err); ok {
 		return st
@@ -84,8 +84,8 @@ func serverStatus(err error) *status.Status {
 	return status.New(serverCode(err), err.Error())
 }
 
-// serverCode mirrors the unexported rule of ttrpc (convertCode in its services.go), which looks at an error itself and
-// not at those it wraps.
+// serverCode does the same as the function convertCode in ttrpc's services.go, which is not exported. Both look at the
+// error itself and not at errors that it wraps.
 func serverCode(err error) codes.Code {
 	switch err {
 	case context.Canceled:

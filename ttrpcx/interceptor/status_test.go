@@ -43,7 +43,7 @@ func TestStatusError(t *testing.T) {
 				t.Errorf("%v: code %v, want %v", err, code, test.want)
 			}
 			if !errors.Is(got, test.err) {
-				t.Errorf("%v is not %v any more", got, test.err)
+				t.Errorf("%v does not wrap %v", got, test.err)
 			}
 			if again := interceptor.StatusError(got); again != got {
 				t.Errorf("%v: a second time it became %v", got, again)
@@ -57,7 +57,7 @@ func TestStatusError(t *testing.T) {
 	}
 	got := interceptor.StatusError(fmt.Errorf("call: %w", ttrpc.ErrClosed)).Error()
 	if want := status.Error(codes.Unavailable, "call: ttrpc: closed").Error(); got != want {
-		t.Errorf("text is %q, want that of any status, %q", got, want)
+		t.Errorf("text is %q, want %q", got, want)
 	}
 }
 
@@ -67,7 +67,7 @@ func TestClientStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := make(chan struct{}) // those who wait do not wait for their context: an answer could win over the client's
+	end := make(chan struct{}) // handlers wait for it, because at the context's end they might answer first
 	defer close(end)
 	client, stop := serve(t, interceptor.Chain(), service{
 		unary: func(_ context.Context, req *testv1.UnaryRequest) (*testv1.UnaryResponse, error) {
@@ -131,7 +131,7 @@ func TestClientStatus(t *testing.T) {
 	}
 }
 
-// A client that does not read its stream for a second loses it.
+// A client loses a stream from which it does not receive for a second.
 func TestStatusErrorStreamFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, stop := serve(t, interceptor.Chain(), service{
@@ -149,7 +149,7 @@ func TestStatusErrorStreamFull(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Second) // of the bubble's clock
+		time.Sleep(2 * time.Second) // on the clock of synctest
 		synctest.Wait()
 		err = interceptor.StatusError(drain(stream.Recv))
 		if codeOf(err) != "ResourceExhausted" || !errors.Is(err, ttrpc.ErrStreamFull) {

@@ -7,9 +7,9 @@ import (
 	"github.com/containerd/ttrpc"
 )
 
-// Streams returns a service in which the interceptor runs around each streaming method, for ttrpc.Server.RegisterService:
-// ttrpc installs no interceptor for streams. The day it does, this becomes needless and the interceptor stays the same.
-// service is the full name, such as "package.Service".
+// Streams returns a copy of the service in which the interceptor runs around each streaming method. Register it with
+// ttrpc.Server.RegisterService. It is needed because ttrpc has no option for interceptors of streams. service is the
+// full name, such as "package.Service".
 func Streams(service string, desc *ttrpc.ServiceDesc, interceptor ttrpc.StreamServerInterceptor) *ttrpc.ServiceDesc {
 	wrapped := &ttrpc.ServiceDesc{Methods: desc.Methods, Streams: maps.Clone(desc.Streams)}
 	for method, stream := range wrapped.Streams {
@@ -22,7 +22,7 @@ func Streams(service string, desc *ttrpc.ServiceDesc, interceptor ttrpc.StreamSe
 		stream.Handler = func(ctx context.Context, stream ttrpc.StreamServer) (any, error) {
 			resp, err := interceptor(ctx, stream, info, handler)
 			if info.StreamingServer {
-				resp = nil // what the interceptor returns besides is not a message of the stream
+				resp = nil // such a method has no response, and ttrpc must not send the interceptor's
 			}
 			return resp, err
 		}

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// The fields of a ServerReflectionResponse, of which all but the first two are a oneof, and of their messages.
+// Field numbers of ServerReflectionResponse and of the messages in it. Its fields from 4 on are a oneof.
 const (
 	responseHost       protowire.Number = 1
 	responseRequest    protowire.Number = 2
@@ -33,21 +33,21 @@ const (
 	errorMessage     protowire.Number = 2
 )
 
-// maxRequest bounds a request in bytes. There are two names in it, and all of it goes back with the response.
+// maxRequest bounds a request in bytes. A request contains at most two names, and its response contains the request.
 const maxRequest = 16 << 10
 
-// maxResponse is ttrpc's limit on a message in bytes, which it tells in no other way.
+// maxResponse is ttrpc's limit for a message, in bytes. ttrpc exports it only in this error.
 var maxResponse = new(ttrpc.OversizedMessageErr).MaximumLength()
 
-// call is one stream of questions.
+// call is one stream of requests.
 type call struct {
 	*server
-	sent map[string]bool // paths of files
+	sent map[string]bool // paths of the files that this call has sent
 }
 
 func (c *call) run(stream ttrpc.StreamServer) error {
 	for {
-		message := new(emptypb.Empty) // which keeps what it does not know, and that is all, as it came
+		message := new(emptypb.Empty) // keeps all fields unchanged, because it knows none
 		if err := stream.RecvMsg(message); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
@@ -64,10 +64,12 @@ func (c *call) run(stream ttrpc.StreamServer) error {
 	}
 }
 
-// respond returns the response to an encoded request. An error ends the call; that something is not there does not.
+// respond returns the response to an encoded request. An error ends the call. A request for something that does not
+// exist is not such an error: the response says so.
 func (c *call) respond(encoded []byte) ([]byte, error) {
 	if len(encoded) > maxRequest {
-		return nil, status.Errorf(codes.InvalidArgument, "reflection request of %d bytes: want at most %d", len(encoded), maxRequest)
+		return nil, status.Errorf(codes.InvalidArgument, "reflection request of %d bytes: want at most %d",
+			len(encoded), maxRequest)
 	}
 	r, err := parseRequest(encoded)
 	if err != nil {
@@ -76,7 +78,7 @@ func (c *call) respond(encoded []byte) ([]byte, error) {
 	resp := appendString(nil, responseHost, r.host)
 	resp = appendBytes(resp, responseRequest, encoded)
 
-	const overhead = 16 // more than the tag and the length take of the answer
+	const overhead = 16 // more than the tag and the length of the answer take
 	field, answer, err := c.answer(r, maxResponse-len(resp)-overhead)
 	if st := status.Convert(err); err != nil {
 		field = responseError
@@ -84,15 +86,15 @@ func (c *call) respond(encoded []byte) ([]byte, error) {
 		answer = protowire.AppendVarint(answer, uint64(st.Code()))
 		answer = appendString(answer, errorMessage, st.Message())
 	} else if field == 0 {
-		return nil, status.Error(codes.InvalidArgument, "reflection request: no message_request, or one that is not known here")
+		return nil, status.Error(codes.InvalidArgument, "reflection request: the message_request is missing or unknown")
 	}
 	return appendBytes(resp, field, answer), nil
 }
 
-// answer returns what to tell, in at most so many bytes, and the field of the response that it is for; none if the question
-// is not known. Its errors are answers, too.
+// answer returns the answer, which has at most room bytes, and its field in the response. The field is 0 if the kind of
+// request is unknown. The caller turns an error into an answer.
 func (c *call) answer(r request, room int) (field protowire.Number, answer []byte, err error) {
-	switch r.question {
+	switch r.kind {
 	case requestServices:
 		for _, name := range c.services {
 			answer = appendBytes(answer, servicesService, appendString(nil, serviceName, name))
@@ -158,7 +160,8 @@ func (c *call) extensionsOf(extended string) ([]byte, error) {
 	})
 	if len(numbers) == 0 {
 		_, err := c.files.FindDescriptorByName(protoreflect.FullName(extended))
-		if own := func(v *version) bool { return v.symbols[extended] }; err != nil && !slices.ContainsFunc(c.versions, own) {
+		own := func(v *version) bool { return v.symbols[extended] }
+		if err != nil && !slices.ContainsFunc(c.versions, own) {
 			return nil, unknownSymbol(extended)
 		}
 	}
@@ -170,14 +173,15 @@ func (c *call) extensionsOf(extended string) ([]byte, error) {
 	return appendBytes(appendString(nil, extensionsType, extended), extensionsNumber, packed), nil
 }
 
-// encode returns a FileDescriptorResponse with the file and all that it imports, at first or second hand, save what this
-// call has sent before. Imports beyond the room are left out, too: clients ask by name for those that they do not have.
+// encode returns a FileDescriptorResponse with the file and all files that it imports, directly or indirectly. It omits
+// imported files that this call has sent already, and those for which there is no room: clients then ask for them by
+// name.
 func (c *call) encode(file protoreflect.FileDescriptor, room int) ([]byte, error) {
 	var answer []byte
 	queue, queued := []protoreflect.FileDescriptor{file}, map[string]bool{file.Path(): true}
 	for ; len(queue) > 0; queue = queue[1:] {
 		next := queue[0]
-		if len(answer) == 0 || !c.sent[next.Path()] { // the file itself is sent each time that it is asked for
+		if len(answer) == 0 || !c.sent[next.Path()] { // the requested file itself is always sent
 			b, err := proto.Marshal(protodesc.ToFileDescriptorProto(next))
 			if err != nil {
 				return nil, status.Errorf(codes.Internal, "file %q: %v", next.Path(), err)

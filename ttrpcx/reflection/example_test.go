@@ -14,7 +14,7 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/reflection"
 )
 
-// A server that ttrpcx.NewServer did not make gets reflection by hand.
+// Without ttrpcx.NewServer, register the reflection services with the ttrpc server, and pass them to Listen.
 func ExampleServices() {
 	server, err := ttrpc.NewServer()
 	if err != nil {

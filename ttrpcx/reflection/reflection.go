@@ -1,5 +1,5 @@
-// Package reflection tells callers which methods and messages a server has, in the way of gRPC's server reflection, so that
-// tools made for that need no .proto files: https://grpc.io/docs/guides/reflection/.
+// Package reflection offers gRPC's server reflection on a ttrpc server: it tells clients which methods and messages the
+// server has. Tools that use it need no .proto files: https://grpc.io/docs/guides/reflection/.
 package reflection
 
 import (
@@ -13,22 +13,25 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// Options say what to tell. The zero value tells of nothing but reflection itself and what is linked in.
+// Options say what the server tells. With the zero value, it lists no services except reflection, and tells about all
+// .proto files that are linked into the program.
 type Options struct {
-	// Services names the services ("package.Service") that the server has, which ttrpc does not tell. The two versions of
-	// reflection are listed besides.
+	// Services are the full names ("package.Service") of the services that the server lists, because ttrpc does not
+	// tell which ones are registered. The two versions of reflection are listed, too.
 	Services []string
 
-	// Files has what clients may ask for, which is more than Services need. Default: protoregistry.GlobalFiles.
+	// Files are the .proto files that clients may ask for, also those that Services do not need. Default:
+	// protoregistry.GlobalFiles.
 	Files *protoregistry.Files
 
-	// Types has the extensions that clients may ask for. Default: protoregistry.GlobalTypes.
+	// Types contains the extensions that clients may ask for. Default: protoregistry.GlobalTypes.
 	Types *protoregistry.Types
 }
 
-// Services returns the services grpc.reflection.v1.ServerReflection and grpc.reflection.v1alpha.ServerReflection by their
-// names, for ttrpc.Server.RegisterService. Package protobuf does not know them, so a wire.Guard must be told of them. It
-// is an error if one of Options.Services is not in Options.Files.
+// Services returns the services grpc.reflection.v1.ServerReflection and grpc.reflection.v1alpha.ServerReflection by
+// name. Register them with ttrpc.Server.RegisterService, and give them to wire.GuardOptions.Services or
+// ttrpcx.ServerOptions.Services, because they are not in protobuf's registry. It is an error if one of Options.Services
+// is not in Options.Files.
 func Services(o Options) (map[string]*ttrpc.ServiceDesc, error) {
 	files := cmp.Or(o.Files, protoregistry.GlobalFiles)
 	for _, name := range o.Services {
@@ -37,7 +40,7 @@ func Services(o Options) (map[string]*ttrpc.ServiceDesc, error) {
 			return nil, fmt.Errorf("reflection: no .proto file of this program has a service %q", name)
 		}
 		if _, ok := d.(protoreflect.ServiceDescriptor); !ok {
-			return nil, fmt.Errorf("reflection: %q in %s is no service", name, d.ParentFile().Path())
+			return nil, fmt.Errorf("reflection: %q in %s is not a service", name, d.ParentFile().Path())
 		}
 	}
 	s := &server{
@@ -59,12 +62,12 @@ func Services(o Options) (map[string]*ttrpc.ServiceDesc, error) {
 	return descs, nil
 }
 
-// server is what all calls share.
+// server is the data that all calls share.
 type server struct {
 	services []string // full names, sorted
 	files    *protoregistry.Files
 	types    *protoregistry.Types
-	versions []*version // for what files lack
+	versions []*version // of reflection itself, which is not in files
 }
 
 func (s *server) describe() *ttrpc.ServiceDesc {

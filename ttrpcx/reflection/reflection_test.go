@@ -32,7 +32,7 @@ import (
 
 var versions = []string{"v1", "v1alpha"}
 
-// schema is reflection.proto as gRPC has it, by which the tests read and write all messages.
+// schema returns gRPC's reflection.proto, which the tests use for all messages.
 func schema(t testing.TB, version string) protoreflect.FileDescriptor {
 	t.Helper()
 	text, err := os.ReadFile("testdata/reflection.txtpb")
@@ -46,7 +46,7 @@ func schema(t testing.TB, version string) protoreflect.FileDescriptor {
 	return file
 }
 
-// parse reads a file in text form.
+// parse parses a file in text form.
 func parse(t testing.TB, text string) *descriptorpb.FileDescriptorProto {
 	t.Helper()
 	file := new(descriptorpb.FileDescriptorProto)
@@ -56,7 +56,7 @@ func parse(t testing.TB, text string) *descriptorpb.FileDescriptorProto {
 	return file
 }
 
-// registry registers files, each after those that it imports.
+// registry registers files. A file comes after the files that it imports.
 func registry(t testing.TB, protos ...*descriptorpb.FileDescriptorProto) (*protoregistry.Files, *protoregistry.Types) {
 	t.Helper()
 	files, types := new(protoregistry.Files), new(protoregistry.Types)
@@ -77,7 +77,7 @@ func registry(t testing.TB, protos ...*descriptorpb.FileDescriptorProto) (*proto
 	return files, types
 }
 
-// serve lets a guarded server answer on a unix socket and returns a stock client of it.
+// serve serves with ttrpcx.Serve on a unix socket, and returns a client that is ttrpc's own.
 func serve(t testing.TB, options reflection.Options) *ttrpc.Client {
 	t.Helper()
 	services, err := reflection.Services(options)
@@ -114,7 +114,7 @@ func serve(t testing.TB, options reflection.Options) *ttrpc.Client {
 	return client
 }
 
-// stream is a call of reflection.
+// stream is a reflection call.
 type stream struct {
 	ttrpc.ClientStream
 	t      testing.TB
@@ -142,7 +142,7 @@ func (s *stream) message(name protoreflect.Name, text string) *dynamicpb.Message
 	return m
 }
 
-// send sends an encoded request, which may be anything.
+// send sends any bytes as a request.
 func (s *stream) send(encoded []byte) {
 	s.t.Helper()
 	raw := new(emptypb.Empty)
@@ -152,7 +152,7 @@ func (s *stream) send(encoded []byte) {
 	}
 }
 
-// ask returns the response to a request in text form, without the echo of the request, which it checks.
+// ask sends a request in text form and returns the response. It checks and removes the original request in it.
 func (s *stream) ask(request string) *dynamicpb.Message {
 	s.t.Helper()
 	req := s.message("ServerReflectionRequest", request)
@@ -164,7 +164,7 @@ func (s *stream) ask(request string) *dynamicpb.Message {
 		s.t.Fatalf("%s: %v", request, err)
 	}
 	if left := resp.GetUnknown(); len(left) > 0 {
-		s.t.Errorf("%s: the response has fields that are not known: %q", request, left)
+		s.t.Errorf("%s: the response has unknown fields: %q", request, left)
 	}
 	original := resp.Descriptor().Fields().ByName("original_request")
 	if got := resp.Get(original).Message().Interface(); !proto.Equal(got, req) {
@@ -174,7 +174,7 @@ func (s *stream) ask(request string) *dynamicpb.Message {
 	return resp
 }
 
-// want asks and compares the response with one in text form.
+// want asks, and compares the response with one in text form.
 func (s *stream) want(request, response string) {
 	s.t.Helper()
 	want := s.message("ServerReflectionResponse", response)
@@ -183,7 +183,7 @@ func (s *stream) want(request, response string) {
 	}
 }
 
-// files asks and returns the files of the response in order.
+// files asks, and returns the files of the response in order.
 func (s *stream) files(request string) []*descriptorpb.FileDescriptorProto {
 	s.t.Helper()
 	resp := s.ask(request)
@@ -214,7 +214,7 @@ func (s *stream) wantFiles(request string, want ...string) {
 	}
 }
 
-// wantError asks and wants an answer that is an error with the code and the text in its message.
+// wantError asks, and fails the test unless the answer is an error with the code, and with the text in its message.
 func (s *stream) wantError(request string, code codes.Code, text string) {
 	s.t.Helper()
 	resp := s.ask(request)
@@ -226,7 +226,7 @@ func (s *stream) wantError(request string, code codes.Code, text string) {
 	}
 }
 
-// wantEnd wants the call to have ended with the code, or with io.EOF if that is OK.
+// wantEnd fails the test unless the call ends with the code. For OK, it must end with io.EOF.
 func (s *stream) wantEnd(code codes.Code) {
 	s.t.Helper()
 	err := s.RecvMsg(new(emptypb.Empty))
@@ -235,13 +235,17 @@ func (s *stream) wantEnd(code codes.Code) {
 	}
 }
 
-// A diamond with a tail, a service, and extensions of two messages.
+// library has a file (top) that imports another one (tail) in two ways, a service, and extensions of a message.
 var library = []string{
 	`name: "tail.proto" package: "lib" message_type { name: "Tail" }`,
-	`name: "left.proto" package: "lib" dependency: "tail.proto" message_type { name: "Left" extension_range { start: 100 end: 200 } }`,
-	`name: "right.proto" package: "lib" dependency: "tail.proto" enum_type { name: "Right" value { name: "RIGHT_ONE" number: 0 } }`,
+	`name: "left.proto" package: "lib" dependency: "tail.proto"
+	message_type { name: "Left" extension_range { start: 100 end: 200 } }`,
+	`name: "right.proto" package: "lib" dependency: "tail.proto"
+	enum_type { name: "Right" value { name: "RIGHT_ONE" number: 0 } }`,
 	`name: "top.proto" package: "lib" dependency: "left.proto" dependency: "right.proto"
-	message_type { name: "Top" field { name: "f" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL } nested_type { name: "In" } }
+	message_type {
+		name: "Top" field { name: "f" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL } nested_type { name: "In" }
+	}
 	service { name: "Book" method { name: "Read" input_type: ".lib.Top" output_type: ".lib.Top" } }`,
 	`name: "more.proto" package: "lib" dependency: "left.proto"
 	extension { name: "b" number: 150 extendee: ".lib.Left" type: TYPE_STRING label: LABEL_OPTIONAL }
@@ -293,18 +297,18 @@ func TestFiles(t *testing.T) {
 		s.wantFiles(`file_by_filename: "tail.proto"`, "tail.proto")
 		s.wantFiles(`file_by_filename: "more.proto"`, "more.proto")
 
-		s = open(t, client, v) // which has got nothing yet
+		s = open(t, client, v) // a new call, in which no file was sent yet
 		s.wantFiles(`file_by_filename: "right.proto"`, "right.proto", "tail.proto")
 		s.wantFiles(`file_by_filename: "top.proto"`, "top.proto", "left.proto")
 		s.wantError(`file_by_filename: "bottom.proto"`, codes.NotFound, `"bottom.proto"`)
 		s.wantError(`file_by_filename: ""`, codes.NotFound, `""`)
-		s.wantFiles(`file_by_filename: "left.proto"`, "left.proto") // an error ends no call
+		s.wantFiles(`file_by_filename: "left.proto"`, "left.proto") // the call goes on after an error
 	}
 	want := parse(t, library[3])
 	got := open(t, client, "v1").files(`file_by_filename: "top.proto"`)[0]
 	for _, m := range append(got.GetMessageType(), got.GetMessageType()[0].GetNestedType()...) {
 		for _, f := range m.GetField() {
-			f.JsonName = nil // which protodesc fills in
+			f.JsonName = nil // protodesc has added it
 		}
 	}
 	if !proto.Equal(got, want) {
@@ -336,7 +340,9 @@ func TestSymbols(t *testing.T) {
 		}
 	}
 	s := open(t, client, "v1")
-	for _, symbol := range []string{"", "lib", ".lib.Top", "lib.Bottom", "lib.Book.Write", "grpc.reflection.v1", "grpc.reflection.v1.Nothing"} {
+	for _, symbol := range []string{
+		"", "lib", ".lib.Top", "lib.Bottom", "lib.Book.Write", "grpc.reflection.v1", "grpc.reflection.v1.Nothing",
+	} {
 		s.wantError(fmt.Sprintf("file_containing_symbol: %q", symbol), codes.NotFound, fmt.Sprintf("%q", symbol))
 	}
 }
@@ -360,7 +366,7 @@ func TestExtensions(t *testing.T) {
 	}
 }
 
-// TestSchema holds what the service tells of itself to gRPC's file.
+// TestSchema compares the service's own declarations with gRPC's file.
 func TestSchema(t *testing.T) {
 	client := serveLibrary(t)
 	for _, v := range versions {
@@ -384,24 +390,25 @@ func byName(a, b *descriptorpb.DescriptorProto) int { return strings.Compare(a.G
 func TestBadRequests(t *testing.T) {
 	client := serveLibrary(t)
 	good := open(t, client, "v1")
+	long := strings.Repeat("x", 16<<10+1)
 	huge := append([]byte{4<<3 | 2, 0x80, 0x80, 0x80, 1}, make([]byte, 2<<20)...)
 	for name, c := range map[string]struct {
 		request string
 		code    codes.Code
 	}{
-		"empty":                 {"", codes.InvalidArgument},
-		"host alone":            {"\x0a\x01h", codes.InvalidArgument},
-		"question not known":    {"\x42\x00", codes.InvalidArgument},
-		"question as number":    {"\x20\x01", codes.InvalidArgument},
-		"host not UTF-8":        {"\x0a\x01\xff\x3a\x00", codes.InvalidArgument},
-		"symbol not UTF-8":      {"\x22\x01\xff", codes.InvalidArgument},
-		"type not UTF-8":        {"\x2a\x03\x0a\x01\xff", codes.InvalidArgument},
-		"extension cut short":   {"\x2a\x03\x0a\x05l", codes.InvalidArgument},
-		"over 16 KiB":           {"\x22\x81\x80\x01" + strings.Repeat("x", 16<<10+1), codes.InvalidArgument},
-		"over 16 KiB of others": {"\x3a\x00\xfa\x01\x81\x80\x01" + strings.Repeat("x", 16<<10+1), codes.InvalidArgument},
-		"2 MiB":                 {string(huge), codes.InvalidArgument},
-		"cut short":             {"\x22\x05l", codes.Internal}, // ttrpc decodes it
-		"no field":              {"\x00\x00", codes.Internal},
+		"empty":                {"", codes.InvalidArgument},
+		"only a host":          {"\x0a\x01h", codes.InvalidArgument},
+		"unknown kind":         {"\x42\x00", codes.InvalidArgument},
+		"symbol is a number":   {"\x20\x01", codes.InvalidArgument},
+		"host not UTF-8":       {"\x0a\x01\xff\x3a\x00", codes.InvalidArgument},
+		"symbol not UTF-8":     {"\x22\x01\xff", codes.InvalidArgument},
+		"type not UTF-8":       {"\x2a\x03\x0a\x01\xff", codes.InvalidArgument},
+		"truncated extension":  {"\x2a\x03\x0a\x05l", codes.InvalidArgument},
+		"over 16 KiB":          {"\x22\x81\x80\x01" + long, codes.InvalidArgument},
+		"unknown, over 16 KiB": {"\x3a\x00\xfa\x01\x81\x80\x01" + long, codes.InvalidArgument},
+		"2 MiB":                {string(huge), codes.InvalidArgument},
+		"truncated":            {"\x22\x05l", codes.Internal}, // ttrpc decodes it
+		"field 0":              {"\x00\x00", codes.Internal},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, client, "v1")
@@ -412,8 +419,8 @@ func TestBadRequests(t *testing.T) {
 	good.wantFiles(`file_by_filename: "tail.proto"`, "tail.proto")
 }
 
-// TestLastQuestion has more than one member of the oneof, of which the last counts, as protobuf has it.
-func TestLastQuestion(t *testing.T) {
+// TestLastMemberCounts sends more than one member of the oneof. As in protobuf, the last one counts.
+func TestLastMemberCounts(t *testing.T) {
 	s := open(t, serveLibrary(t), "v1")
 	s.send([]byte("\x22\x07lib.Top\x1a\x0atail.proto\xf8\x01\x07"))
 	resp := s.message("ServerReflectionResponse", "")
@@ -426,11 +433,11 @@ func TestLastQuestion(t *testing.T) {
 		t.Errorf("the answer is %s, want tail.proto", got)
 	}
 	if got := string(original.GetUnknown()); got != "\xf8\x01\x07" {
-		t.Errorf("what is not known of the request came back as %q", got)
+		t.Errorf("the original request has the unknown fields %q", got)
 	}
 }
 
-// bulky is a file of so many bytes and a few more.
+// bulky returns a file whose encoding has a few bytes more than size.
 func bulky(name string, size int, imports ...string) *descriptorpb.FileDescriptorProto {
 	file := &descriptorpb.FileDescriptorProto{
 		Name: proto.String(name + ".proto"),
@@ -444,26 +451,28 @@ func bulky(name string, size int, imports ...string) *descriptorpb.FileDescripto
 	return file
 }
 
-// TestLargeFiles has more files than fit into one message: the rest comes when it is asked for.
+// TestLargeFiles has more files than fit into one message. The client asks for the others.
 func TestLargeFiles(t *testing.T) {
 	files, _ := registry(t,
-		bulky("a", 3<<20), bulky("b", 2<<20), bulky("c", 1), bulky("top", 1<<20, "a", "b", "c"), bulky("over", 5<<20, "c"))
+		bulky("a", 3<<20), bulky("b", 2<<20), bulky("c", 1),
+		bulky("top", 1<<20, "a", "b", "c"), bulky("over", 5<<20, "c"))
 	s := open(t, serve(t, reflection.Options{Files: files}), "v1")
 	s.wantFiles(`file_by_filename: "top.proto"`, "top.proto")
-	s.wantFiles(`file_by_filename: "top.proto"`, "top.proto") // a does not fit, and is not taken for sent
+	s.wantFiles(`file_by_filename: "top.proto"`, "top.proto") // a does not fit, and does not count as sent
 	s.wantFiles(`file_by_filename: "a.proto"`, "a.proto")
 	s.wantFiles(`file_by_filename: "top.proto"`, "top.proto", "b.proto", "c.proto")
 	s.wantError(`file_by_filename: "over.proto"`, codes.ResourceExhausted, "over.proto")
 	s.wantFiles(`file_by_filename: "c.proto"`, "c.proto")
 }
 
-// TestDiamonds has 2^40 ways to the last file, which is sent once.
+// TestDiamonds has a file with 2^40 import paths to the last file. Each file must be sent once.
 func TestDiamonds(t *testing.T) {
 	const levels = 40
 	protos := []*descriptorpb.FileDescriptorProto{bulky("l0", 1), bulky("r0", 1)}
 	for i := range levels {
 		left, right := fmt.Sprint("l", i), fmt.Sprint("r", i)
-		protos = append(protos, bulky(fmt.Sprint("l", i+1), 1, left, right), bulky(fmt.Sprint("r", i+1), 1, left, right))
+		protos = append(protos,
+			bulky(fmt.Sprint("l", i+1), 1, left, right), bulky(fmt.Sprint("r", i+1), 1, left, right))
 	}
 	files, _ := registry(t, protos...)
 	s := open(t, serve(t, reflection.Options{Files: files}), "v1")
@@ -472,8 +481,8 @@ func TestDiamonds(t *testing.T) {
 	}
 }
 
-// TestLargestFile has a file that just fits beside the echo of a short host and not of a longer one: the answer can be sent
-// in any case.
+// TestLargestFile has a file that fits into the response if the host in it is short, and does not if it is longer. The
+// response must be one that ttrpc can send in each case.
 func TestLargestFile(t *testing.T) {
 	const limit, from, to = 4 << 20, 14, 32 // bytes of a host
 	files, _ := registry(t, bulky("f", limit-110))
@@ -486,7 +495,7 @@ func TestLargestFile(t *testing.T) {
 		}
 	}
 	if fit == 0 || fit == to-from {
-		t.Errorf("%d of %d answers had the file, want some", fit, to-from)
+		t.Errorf("%d of %d answers had the file, want some and not all", fit, to-from)
 	}
 }
 
@@ -497,7 +506,8 @@ func TestManyStreams(t *testing.T) {
 		s := open(t, client, versions[i%2])
 		group.Go(func() {
 			for range 5 {
-				s.want(`all_extension_numbers_of_type: "lib.Tail"`, `all_extension_numbers_response { base_type_name: "lib.Tail" }`)
+				s.want(`all_extension_numbers_of_type: "lib.Tail"`,
+					`all_extension_numbers_response { base_type_name: "lib.Tail" }`)
 				if got := s.ask(`file_by_filename: "top.proto"`); !strings.Contains(got.String(), "top.proto") {
 					t.Errorf("the answer is %v", got)
 				}
@@ -517,11 +527,12 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestDefaults asks for what the test itself links in.
+// TestDefaults asks for files that are linked into the test.
 func TestDefaults(t *testing.T) {
 	s := open(t, serve(t, reflection.Options{}), "v1")
 	s.want(`list_services: ""`, `list_services_response {
-		service { name: "grpc.reflection.v1.ServerReflection" } service { name: "grpc.reflection.v1alpha.ServerReflection" }
+		service { name: "grpc.reflection.v1.ServerReflection" }
+		service { name: "grpc.reflection.v1alpha.ServerReflection" }
 	}`)
 	s.wantFiles(`file_containing_symbol: "google.protobuf.Empty"`, "google/protobuf/empty.proto")
 	s.wantFiles(`file_containing_extension { containing_type: "google.protobuf.FeatureSet" extension_number: 1002 }`,

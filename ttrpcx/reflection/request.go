@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The fields of a ServerReflectionRequest, of which all but the host are a oneof, and of its ExtensionRequest.
+// Field numbers of ServerReflectionRequest, whose fields from 3 on are a oneof, and of its ExtensionRequest.
 const (
 	requestHost         protowire.Number = 1
 	requestFile         protowire.Number = 3
@@ -23,13 +23,13 @@ const (
 
 // request is a ServerReflectionRequest.
 type request struct {
-	host     string
-	question protowire.Number // which of the oneof; 0 is none that is known here
-	name     string           // of a file, symbol or type
-	number   int32            // of an extension
+	host   string
+	kind   protowire.Number // the field of the oneof that is set, or 0 for none or an unknown one
+	name   string           // of a file, symbol or type
+	number int32            // of an extension
 }
 
-// parseRequest reads what proto.Unmarshal would.
+// parseRequest parses an encoded ServerReflectionRequest as proto.Unmarshal does.
 func parseRequest(b []byte) (r request, err error) {
 	err = eachField(b, func(field protowire.Number, t protowire.Type, v []byte, _ uint64) error {
 		if t != protowire.BytesType {
@@ -39,11 +39,11 @@ func parseRequest(b []byte) (r request, err error) {
 		case requestHost:
 			return setString(&r.host, v)
 		case requestFile, requestSymbol, requestExtensionsOf, requestServices:
-			r.question = field
+			r.kind = field
 			return setString(&r.name, v)
 		case requestExtension:
-			if r.question != requestExtension { // of two in a row, the second adds to the first
-				r.question, r.name, r.number = requestExtension, "", 0
+			if r.kind != requestExtension { // protobuf merges two ExtensionRequests that follow each other
+				r.kind, r.name, r.number = requestExtension, "", 0
 			}
 			return r.parseExtension(v)
 		}
@@ -64,8 +64,8 @@ func (r *request) parseExtension(b []byte) error {
 	})
 }
 
-// eachField calls see with all fields of a message, and with their values if these are bytes or varints.
-func eachField(b []byte, see func(field protowire.Number, t protowire.Type, v []byte, varint uint64) error) error {
+// eachField calls f for each field of a message, with the field's value if that is bytes or a varint.
+func eachField(b []byte, f func(field protowire.Number, t protowire.Type, v []byte, varint uint64) error) error {
 	for len(b) > 0 {
 		field, t, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -87,7 +87,7 @@ func eachField(b []byte, see func(field protowire.Number, t protowire.Type, v []
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
-		if err := see(field, t, v, varint); err != nil {
+		if err := f(field, t, v, varint); err != nil {
 			return err
 		}
 		b = b[n:]

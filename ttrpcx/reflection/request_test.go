@@ -12,12 +12,13 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
-// FuzzParseRequest holds parseRequest to what package proto makes of the same bytes.
+// FuzzParseRequest compares parseRequest with proto.Unmarshal.
 func FuzzParseRequest(f *testing.F) {
 	for _, seed := range []string{
 		"", "\x3a\x00", "\x3a\x01*", "\x0a\x01h\x22\x03a.B", "\x1a\x01a\x22\x01b", "\x2a\x05\x0a\x01a\x10\x07",
-		"\x2a\x03\x0a\x01a\x2a\x02\x10\x07", "\x2a\x03\x0a\x01a\x3a\x00\x2a\x02\x10\x07", "\x2a\x0b\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
-		"\x0a\x01\xff", "\x22\x01\xff", "\x2a\x01\x0a", "\x20\x07", "\x2b\x2c", "\x2b\x0a", "\x2d\x00\x00\x00\x00", "\x29\x00",
+		"\x2a\x03\x0a\x01a\x2a\x02\x10\x07", "\x2a\x03\x0a\x01a\x3a\x00\x2a\x02\x10\x07",
+		"\x2a\x0b\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "\x0a\x01\xff", "\x22\x01\xff", "\x2a\x01\x0a",
+		"\x20\x07", "\x2b\x2c", "\x2b\x0a", "\x2d\x00\x00\x00\x00", "\x29\x00",
 		"\xd8\xd8\xd8\xd80\x00", "\x2a\x06\xd8\xd8\xd8\xd80\x00",
 	} {
 		f.Add([]byte(seed))
@@ -45,18 +46,18 @@ func FuzzParseRequest(f *testing.F) {
 			return
 		}
 		want := request{host: m.Get(message.Fields().ByName("host")).String()}
-		if question := m.WhichOneof(message.Oneofs().Get(0)); question != nil {
-			want.question = question.Number()
-			if value := m.Get(question); question.Message() == nil {
+		if member := m.WhichOneof(message.Oneofs().Get(0)); member != nil {
+			want.kind = member.Number()
+			if value := m.Get(member); member.Message() == nil {
 				want.name = value.String()
 			} else {
-				fields := question.Message().Fields()
+				fields := member.Message().Fields()
 				want.name = value.Message().Get(fields.ByName("containing_type")).String()
 				want.number = int32(value.Message().Get(fields.ByName("extension_number")).Int())
 			}
 		}
-		if got.question != requestExtension {
-			got.number = 0 // of an extension that was asked for before
+		if got.kind != requestExtension {
+			got.number = 0 // it may be left from an earlier member of the oneof
 		}
 		if got != want {
 			t.Errorf("the request is %+v, package proto's %+v", got, want)

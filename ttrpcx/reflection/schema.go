@@ -5,9 +5,9 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// What reflection.proto declares, so that clients can be told of it as of all else. It is not generated from that file,
-// because generated code registers its names, google.golang.org/grpc/reflection does the same, and a program with both
-// would panic at its start.
+// This file has the declarations of reflection.proto, because clients can ask for that file, too. It is not generated.
+// Generated code would register the names, as google.golang.org/grpc/reflection does, and a program with both would
+// panic at its start.
 
 const (
 	service = "ServerReflection"
@@ -21,18 +21,18 @@ type messageSchema struct {
 }
 
 type fieldSchema struct {
-	name    string
-	number  int32
-	kind    string // string, bytes, int32, or a message
-	flavour flavour
+	name        string
+	number      int32
+	kind        string // string, bytes, int32, or a message
+	cardinality cardinality
 }
 
-type flavour int
+type cardinality int
 
 const (
-	singular flavour = iota
+	singular cardinality = iota
 	repeated
-	ofOneof
+	inOneof // a member of the message's oneof
 )
 
 var kinds = map[string]descriptorpb.FieldDescriptorProto_Type{
@@ -44,11 +44,11 @@ var kinds = map[string]descriptorpb.FieldDescriptorProto_Type{
 var messages = []messageSchema{
 	{"ServerReflectionRequest", "message_request", []fieldSchema{
 		{"host", 1, "string", singular},
-		{"file_by_filename", 3, "string", ofOneof},
-		{"file_containing_symbol", 4, "string", ofOneof},
-		{"file_containing_extension", 5, "ExtensionRequest", ofOneof},
-		{"all_extension_numbers_of_type", 6, "string", ofOneof},
-		{"list_services", 7, "string", ofOneof},
+		{"file_by_filename", 3, "string", inOneof},
+		{"file_containing_symbol", 4, "string", inOneof},
+		{"file_containing_extension", 5, "ExtensionRequest", inOneof},
+		{"all_extension_numbers_of_type", 6, "string", inOneof},
+		{"list_services", 7, "string", inOneof},
 	}},
 	{"ExtensionRequest", "", []fieldSchema{
 		{"containing_type", 1, "string", singular},
@@ -57,10 +57,10 @@ var messages = []messageSchema{
 	{"ServerReflectionResponse", "message_response", []fieldSchema{
 		{"valid_host", 1, "string", singular},
 		{"original_request", 2, "ServerReflectionRequest", singular},
-		{"file_descriptor_response", 4, "FileDescriptorResponse", ofOneof},
-		{"all_extension_numbers_response", 5, "ExtensionNumberResponse", ofOneof},
-		{"list_services_response", 6, "ListServiceResponse", ofOneof},
-		{"error_response", 7, "ErrorResponse", ofOneof},
+		{"file_descriptor_response", 4, "FileDescriptorResponse", inOneof},
+		{"all_extension_numbers_response", 5, "ExtensionNumberResponse", inOneof},
+		{"list_services_response", 6, "ListServiceResponse", inOneof},
+		{"error_response", 7, "ErrorResponse", inOneof},
 	}},
 	{"FileDescriptorResponse", "", []fieldSchema{{"file_descriptor_proto", 1, "bytes", repeated}}},
 	{"ExtensionNumberResponse", "", []fieldSchema{
@@ -85,7 +85,11 @@ type version struct {
 
 func newVersion(name string) (*version, error) {
 	pkg := "grpc.reflection." + name
-	v := &version{service: pkg + "." + service, path: "grpc/reflection/" + name + "/reflection.proto", symbols: map[string]bool{}}
+	v := &version{
+		service: pkg + "." + service,
+		path:    "grpc/reflection/" + name + "/reflection.proto",
+		symbols: map[string]bool{},
+	}
 	declare := func(parent, name string) (*string, string) {
 		full := parent + "." + name
 		v.symbols[full] = true
@@ -129,10 +133,10 @@ func newVersion(name string) (*version, error) {
 				field.Type = descriptorpb.FieldDescriptorProto_TYPE_MESSAGE.Enum()
 				field.TypeName = proto.String("." + pkg + "." + f.kind)
 			}
-			switch f.flavour {
+			switch f.cardinality {
 			case repeated:
 				field.Label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED.Enum()
-			case ofOneof:
+			case inOneof:
 				field.OneofIndex = proto.Int32(0)
 			}
 			message.Field = append(message.Field, field)

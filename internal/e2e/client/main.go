@@ -1,4 +1,5 @@
-// Client is the starter's client with the tests' service: it makes one unary call, or with -all one of each kind.
+// Client is like the starter's client, with the tests' service. It makes one unary call, or with -all a call of each
+// kind.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Server is the starter's server with the tests' service, so that its tests outlive the example.
+// Server is like the starter's server, with the tests' service. Its tests do not depend on the example service.
 package main
 
 import (

@@ -1,7 +1,7 @@
-// Stock is the tests' service on ttrpc as it comes, with nothing of this project but the generated code. Tests hold this
-// project's server and client against it, also built with an older ttrpc.
+// Stock is a server and a client of the tests' service that use ttrpc without this project's library. Tests run them
+// with this project's client and server, also built with an older ttrpc.
 //
-// Usage: stock serve PATH | stock call PATH, the path being a unix socket's. "serve" prints "serving" on standard error
+// Usage: stock serve PATH | stock call PATH. PATH is that of a unix socket. "serve" prints "serving" on standard error
 // when it listens. "call" makes a call of each kind and fails if an answer is wrong.
 package main
 

@@ -1,4 +1,4 @@
-// Package loglimit keeps peers from filling a log with lines that they can cause as often as they like.
+// Package loglimit limits repeated log lines, so that a peer that causes many of them cannot fill the log.
 package loglimit
 
 import (
@@ -13,22 +13,22 @@ import (
 const (
 	period = time.Minute
 
-	// maxMessages bounds how many messages are counted, and so the memory; all further ones share one count.
+	// maxMessages bounds the number of messages that are counted, and so the memory. Further messages share one count.
 	maxMessages = 64
 	otherwise   = "other messages"
 )
 
-// Handler is a slog.Handler that passes records on to another, of those with one message only the first few in a minute.
-// How many were held back is logged with the first record after that minute, or by Flush. What differs from record to
-// record belongs into attributes, not into the message. It needs no goroutine.
+// Handler is a slog.Handler that passes records to another handler: in each minute, only the first few records with the
+// same message. It logs how many were held back when the first record after that minute arrives, or at Flush. So put
+// values that change into attributes and not into the message. It needs no goroutine.
 type Handler struct {
 	slog.Handler
-	counts *counts // shared by all that WithAttrs and WithGroup return
+	counts *counts // shared with the handlers that WithAttrs and WithGroup return
 }
 
-// counts is how often each message was logged in the current minute.
+// counts has the number of records of each message in the current minute.
 type counts struct {
-	root  slog.Handler // takes the lines about what was held back
+	root  slog.Handler // gets the lines that say how many records were held back
 	burst int
 
 	mu    sync.Mutex
@@ -36,12 +36,12 @@ type counts struct {
 	lines map[string]int
 }
 
-// New returns a handler that passes burst records of one message to h in a minute.
+// New returns a handler that passes at most burst records with the same message to h in a minute.
 func New(h slog.Handler, burst int) Handler {
 	return Handler{h, &counts{root: h, burst: burst}}
 }
 
-// Handle passes the record on, or counts it as held back.
+// Handle passes the record to the other handler, or holds it back and counts it.
 func (h Handler) Handle(ctx context.Context, r slog.Record) error {
 	admitted, ended := h.counts.add(r.Message)
 	if err := h.counts.report(ctx, ended); err != nil || !admitted {
@@ -60,7 +60,7 @@ func (h Handler) WithGroup(name string) slog.Handler {
 	return Handler{h.Handler.WithGroup(name), h.counts}
 }
 
-// Flush logs how many records have been held back, and starts a new minute.
+// Flush logs how many records were held back, and starts a new minute.
 func (h Handler) Flush(ctx context.Context) error {
 	h.counts.mu.Lock()
 	ended := h.counts.lines
@@ -69,7 +69,7 @@ func (h Handler) Flush(ctx context.Context) error {
 	return h.counts.report(ctx, ended)
 }
 
-// add counts a record. ended is what was counted in the minute before, if this record is the first of a new one.
+// add counts a record. If the record is the first one of a new minute, ended has the counts of the minute before.
 func (c *counts) add(message string) (admitted bool, ended map[string]int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -59,7 +59,7 @@ func TestLimit(t *testing.T) {
 		repeat(1, "flood")
 		want(map[string]int{})
 
-		time.Sleep(time.Nanosecond) // the minute is over: the first line of any message brings the number
+		time.Sleep(time.Nanosecond) // now the minute is over, and the next line brings the number of held lines
 		repeat(1, "trickle")
 		want(map[string]int{trickle: 1, held("flood", 996): 1})
 		repeat(7, "flood")
@@ -69,7 +69,7 @@ func TestLimit(t *testing.T) {
 		repeat(1, "trickle")
 		want(map[string]int{trickle: 1, held("flood", 2): 1})
 
-		// Messages that are all different must not fill the memory, nor the log.
+		// Many different messages must not fill the memory or the log.
 		time.Sleep(time.Hour)
 		for i := range 10_000 {
 			repeat(1, strconv.Itoa(i))
@@ -82,7 +82,7 @@ func TestLimit(t *testing.T) {
 		_ = limiter.Flush(ctx)
 		want(map[string]int{})
 
-		// Levels that are not enabled neither come out nor count.
+		// Records with a level that is not enabled are not logged and not counted.
 		for range 10 {
 			log.Log(ctx, slog.LevelDebug, "flood")
 		}
@@ -91,7 +91,7 @@ func TestLimit(t *testing.T) {
 	})
 }
 
-// TestHandler holds the limiter to what slog promises of each handler.
+// TestHandler runs slog's own checks of handlers.
 func TestHandler(t *testing.T) {
 	var lines bytes.Buffer
 	slogtest.Run(t, func(*testing.T) slog.Handler {
@@ -106,7 +106,7 @@ func TestHandler(t *testing.T) {
 	})
 }
 
-// TestSharedCounts has loggers that were derived from one count together.
+// TestSharedCounts checks that derived loggers share the counts.
 func TestSharedCounts(t *testing.T) {
 	var lines bytes.Buffer
 	log := slog.New(loglimit.New(slog.NewTextHandler(&lines, nil), 2))

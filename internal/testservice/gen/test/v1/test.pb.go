@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// UnaryRequest is what Unary echoes.
+// UnaryRequest has the texts that Unary returns.
 type UnaryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Any text; empty if unset.
@@ -131,7 +131,7 @@ func (x *UnaryResponse) GetBar() string {
 	return ""
 }
 
-// SplitRequest is the text that Split takes apart.
+// SplitRequest has the text that Split splits.
 type SplitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Any text; may be empty.
@@ -180,7 +180,7 @@ func (x *SplitRequest) GetText() string {
 // SplitResponse is one word of a SplitRequest's text.
 type SplitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Never empty, never with white space in it.
+	// Never empty, and without white space.
 	Word          string `protobuf:"bytes,1,opt,name=word,proto3" json:"word,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -223,10 +223,10 @@ func (x *SplitResponse) GetWord() string {
 	return ""
 }
 
-// JoinRequest is one word of the text that Join puts together.
+// JoinRequest is one word of the text that Join returns.
 type JoinRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Taken as it is: neither trimmed nor split.
+	// Any text. Join does not trim or split it.
 	Word          string `protobuf:"bytes,1,opt,name=word,proto3" json:"word,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -269,10 +269,10 @@ func (x *JoinRequest) GetWord() string {
 	return ""
 }
 
-// JoinResponse is the text that Join put together.
+// JoinResponse has the text that Join made of the words.
 type JoinResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// All words in the order they were sent.
+	// All words, in the order in which they were sent.
 	Text          string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
