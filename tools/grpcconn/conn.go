@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
 	"example.com/ttrpc-starter/ttrpcx/wire"
@@ -107,24 +108,8 @@ func (c *Conn) newCall(ctx context.Context, fullMethod string) (*call, error) {
 		cancel:  cancel,
 		service: strings.TrimPrefix(fullMethod[:slash], "/"),
 		method:  fullMethod[slash+1:],
-		conn:    &guarded{Conn: conn},
+		conn:    &guarded{Conn: conn, ctx: ctx},
 	}, nil
-}
-
-// streamMethod is the method under which a stream carries metadata and deadline, which ttrpc sends with unary calls only.
-func (c *call) streamMethod() string {
-	var pairs []*ttrpc.KeyValue
-	md, _ := ttrpc.GetMetadata(c.ctx)
-	for key, values := range md {
-		for _, value := range values {
-			pairs = append(pairs, &ttrpc.KeyValue{Key: key, Value: value})
-		}
-	}
-	var timeout time.Duration
-	if deadline, ok := c.ctx.Deadline(); ok {
-		timeout = time.Until(deadline)
-	}
-	return wire.StreamMethod(c.method, pairs, timeout)
 }
 
 // status gives the call's error a status. One that comes from closing the connection is the reason for that.
@@ -194,10 +179,45 @@ func (e *NotTTRPCError) Error() string {
 // guarded is a connection that is read only when there is room for what it brings, and only while it brings ttrpc.
 type guarded struct {
 	net.Conn
+	ctx    context.Context       // of the call
+	opens  bool                  // the next frame that is written opens a stream
 	queue  *queue                // of a stream; else nil
 	first  [wire.HeaderSize]byte // what was read first
 	have   int                   // of it
 	reason atomic.Pointer[error] // why it can no more be read: ttrpc.Client tells its calls that it is closed, not why
+}
+
+// Write adds to the request of a stream the call's metadata and deadline, which ttrpc sends with unary calls only. They come
+// before it, in the same frame: an encoded message after another one of its type decodes to both of them merged,
+// https://protobuf.dev/programming-guides/encoding/#last-one-wins.
+func (c *guarded) Write(p []byte) (int, error) {
+	h, ok := wire.ParseHeader(p)
+	if !c.opens || !ok { // ttrpc never parts a header
+		return c.Conn.Write(p)
+	}
+	c.opens = false
+	var r ttrpc.Request
+	if deadline, ok := c.ctx.Deadline(); ok {
+		r.TimeoutNano = time.Until(deadline).Nanoseconds()
+	}
+	md, _ := ttrpc.GetMetadata(c.ctx)
+	for key, values := range md {
+		for _, value := range values {
+			r.Metadata = append(r.Metadata, &ttrpc.KeyValue{Key: key, Value: value})
+		}
+	}
+	carried, err := proto.Marshal(&r)
+	if err != nil {
+		return 0, err
+	}
+	if err := ttrpc.OversizedMessageError(int(h.Length) + len(carried)); err != nil {
+		return 0, err
+	}
+	h.Length += uint32(len(carried))
+	if _, err := c.Conn.Write(append(append(h.Append(nil), carried...), p[wire.HeaderSize:]...)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func (c *guarded) Read(p []byte) (int, error) {

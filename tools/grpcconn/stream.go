@@ -11,8 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-
-	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 type stream struct {
@@ -28,7 +26,8 @@ type stream struct {
 func newStream(c *call, desc *grpc.StreamDesc) (*stream, error) {
 	s := &stream{call: c, desc: desc, queue: newQueue()}
 	c.conn.queue = s.queue
-	s.client = ttrpc.NewClient(wire.Expand(c.conn))
+	c.conn.opens = true
+	s.client = ttrpc.NewClient(c.conn)
 	context.AfterFunc(c.ctx, func() { _ = s.end(c.ctx.Err()) })
 	if desc.ClientStreams {
 		if err := s.open(nil); err != nil {
@@ -46,7 +45,7 @@ func (s *stream) open(req any) error {
 		return status.Errorf(codes.Internal, "method %s takes one message: it was sent", s.call.method)
 	}
 	desc := &ttrpc.StreamDesc{StreamingClient: s.desc.ClientStreams, StreamingServer: s.desc.ServerStreams}
-	ts, err := s.client.NewStream(s.call.ctx, desc, s.call.service, s.call.streamMethod(), req)
+	ts, err := s.client.NewStream(s.call.ctx, desc, s.call.service, s.call.method, req)
 	if err != nil {
 		return s.end(err)
 	}
