@@ -3,15 +3,15 @@ BUF := go run github.com/bufbuild/buf/cmd/buf@v1.75.0
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-# bench/ and tools/ are modules of their own, so that what they depend on is not the service's; some bring .proto files.
+# All Go modules, and all directories with .proto files and a gen/ of their own.
 MODULES := $(patsubst %/,%,$(dir $(wildcard go.mod */go.mod)))
 BUF_DIRS := $(patsubst %/,%,$(dir $(wildcard buf.gen.yaml */buf.gen.yaml */*/buf.gen.yaml)))
 
 # $(call in,DIRS,COMMAND) runs the command in each of the directories, and in the others even where it fails in one.
 in = @failed=0; for dir in $(1); do echo "+ cd $$dir && $(2)"; (cd $$dir && $(2)) || failed=1; done; exit $$failed
 
-# With these flags, the benchmark and the contenders that it builds share what is compiled.
-BENCH := CGO_ENABLED=0 go run -C bench -trimpath .
+# $(call dev,NAME) runs a program of internal/dev. `go run` would print "exit status 1" below what the program says.
+dev = go build -o bin/dev/ ./internal/dev/$(1) && bin/dev/$(1)
 
 # The commit that check-breaking compares with; empty is the remote's default branch, or else origin/main or main.
 BASE ?=
@@ -28,17 +28,17 @@ SEED ?= 0
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The starter's own: `make new` leaves out this line and the file.
+include starter.mk
+
+# Without cgo, the programs load no C library, and so run in a container that has nothing else (FROM scratch).
 .PHONY: build
 build: ## build bin/server and bin/client
-	go build -o bin/ ./server ./client
-
-.PHONY: ttcurl
-ttcurl: ## build bin/ttcurl, which calls the methods of any ttrpc server
-	cd tools && go build -o ../bin/ ./ttcurl
+	CGO_ENABLED=0 go build -o bin/ ./server ./client
 
 .PHONY: run
 run: build ## show it work: start the server, call each method, stop the server
-	@go run ./internal/dev/run bin/server bin/client
+	@$(call dev,run) bin/server bin/client '-metadata name=koye' '-method Split' '-method Join' '-method Echo'
 
 .PHONY: test
 test: ## run all tests
@@ -58,23 +58,6 @@ chaos: ## attack, stop and kill servers at length, with the race detector: FRAME
 	go test -race -count 1 -timeout 2h -v -run '^Test(Chaos|Stop|Kill)' ./internal/e2e \
 		-frames $(FRAMES) -rounds $(ROUNDS) -seed $(SEED)
 
-.PHONY: bench-quick
-bench-quick: ## measure what calls cost here and elsewhere, in two minutes, and print tables of it
-	@mkdir -p bin
-	@$(BENCH) -o '$(CURDIR)/bin/bench.json'
-
-.PHONY: bench
-bench: ## measure everything, in twenty minutes, and write docs/bench/
-	@$(BENCH) -suite full -o '$(CURDIR)/docs/bench/results.json' -report
-
-.PHONY: bench-report
-bench-report: ## write the pages of docs/bench/ anew from docs/bench/results.json
-	@$(BENCH) -from '$(CURDIR)/docs/bench/results.json' -report >/dev/null
-
-.PHONY: bench-compare
-bench-compare: ## say what changed between two results of the benchmark: OLD=... NEW=...
-	@$(BENCH) -compare '$(abspath $(OLD))' '$(abspath $(NEW))'
-
 .PHONY: generate
 generate: ## write gen/ from proto/
 	$(call in,$(BUF_DIRS),$(BUF) generate)
@@ -84,7 +67,7 @@ check: check-generated lint check-breaking tidy vet ## run all checks that a pul
 
 .PHONY: check-generated
 check-generated: ## fail if gen/ is not what buf writes from proto/
-	@go run ./internal/dev/check-generated $(BUF)
+	@$(call dev,check-generated) $(BUF)
 
 .PHONY: lint
 lint: ## lint the .proto files, the Go code and the workflows
@@ -94,7 +77,7 @@ lint: ## lint the .proto files, the Go code and the workflows
 
 .PHONY: check-breaking
 check-breaking: ## fail if the .proto files break callers of BASE (default: the remote's default branch)
-	@go run ./internal/dev/check-breaking '$(BASE)' $(BUF)
+	@$(call dev,check-breaking) '$(BASE)' $(BUF)
 
 .PHONY: tidy
 tidy: ## fail if `go mod tidy` would change go.mod or go.sum
@@ -106,9 +89,4 @@ vet: ## vet for every platform that must compile
 
 .PHONY: certs
 certs: ## write certificates to try TLS with into certs/
-	@go run ./internal/dev/certs certs
-
-.PHONY: rename
-rename: ## make the module yours: make rename MODULE=github.com/you/app
-	@go run ./internal/dev/rename "$$MODULE"
-	@$(MAKE) generate
+	@$(call dev,certs) certs

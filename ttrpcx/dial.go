@@ -14,9 +14,9 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-// Dial connects to a server and checks that it is one of those that options allow before anything is sent. The
-// connection is for one ttrpc.NewClient: it gathers what concurrent calls write, and it connects again, by the same
-// checks, when a call finds that the server has gone (see wire.ClientConn). ctx bounds the first connection only.
+// Dial connects to a server. Before it sends anything, it checks that options allow the server. The connection is for
+// one ttrpc.NewClient. It sends the frames of concurrent calls together. When it is lost, it connects again, with the
+// same checks: see wire.ClientConn. ctx bounds the first connection only.
 func Dial(ctx context.Context, options ClientOptions) (net.Conn, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func Dial(ctx context.Context, options ClientOptions) (net.Conn, error) {
 		Logger: options.Logger, IOTimeout: options.IOTimeout, WaitForReady: options.WaitForReady,
 	})
 	if err != nil {
-		return nil, err // not a nil *ClientConn in a net.Conn
+		return nil, err // conn would be a net.Conn that is not nil
 	}
 	return conn, nil
 }

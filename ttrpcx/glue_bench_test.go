@@ -16,8 +16,9 @@ import (
 	"example.com/ttrpc-starter/ttrpcx"
 )
 
-// BenchmarkGenerated compares the code of protoc-gen-go-ttrpcx with that of protoc-gen-go-ttrpc, over servers and clients
-// that are the same otherwise. They take turns in short windows, so that what else the machine does hits both alike. Its
+// BenchmarkGenerated compares the code of protoc-gen-go-ttrpcx with that of protoc-gen-go-ttrpc, whose streams have no
+// interceptors, over servers and clients that are the same otherwise. They take turns in short windows, so that what
+// else the machine does hits both alike. The
 // figures are medians over the rounds:
 //
 //	x-plain    calls a second, as a multiple of what they are with protoc-gen-go-ttrpc alone

@@ -196,7 +196,7 @@ func TestStreamDeadline(t *testing.T) {
 		},
 	} {
 		var recv func() error
-		err := error(context.DeadlineExceeded)
+		var err error = context.DeadlineExceeded
 		// A busy machine may need longer than a short timeout to open a stream.
 		for timeout := 50 * time.Millisecond; err != nil && timeout < patience; timeout *= 2 {
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -514,7 +514,7 @@ func TestClientInterceptorsThatMisbehave(t *testing.T) {
 			}, invalid, codes.InvalidArgument,
 		},
 		"does not wait, and fails": {
-			func(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, invoke ttrpc.Invoker) error {
+			func(ctx context.Context, req *ttrpc.Request, _ *ttrpc.Response, invoke ttrpc.Invoker) error {
 				go func() { _ = invoke(ctx, req, new(ttrpc.Response)) }()
 				return refused
 			}, nil, codes.PermissionDenied,
@@ -530,7 +530,7 @@ func TestClientInterceptorsThatMisbehave(t *testing.T) {
 			}, errWait, codes.PermissionDenied,
 		},
 		"does not wait for a stream that is open": {
-			func(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, invoke ttrpc.Invoker) error {
+			func(ctx context.Context, req *ttrpc.Request, _ *ttrpc.Response, invoke ttrpc.Invoker) error {
 				go func() { _ = invoke(ctx, req, new(ttrpc.Response)) }()
 				<-began
 				return nil

@@ -28,7 +28,7 @@ type ServerOptions struct {
 	// user.
 	Allow Allow
 
-	// TLS is for TCP, which needs either all files of TLS, or Insecure.
+	// TLS is for TCP. TCP needs either all files of TLS, or Insecure.
 	TLS TLSFiles
 
 	// Insecure turns TLS off. Then anybody on the network can make calls, and read and change the calls of others.
@@ -122,7 +122,7 @@ type ClientOptions struct {
 	// and the client's user.
 	Allow Allow
 
-	// TLS is for TCP, which needs either all files of TLS, or Insecure. The files are read for each connection.
+	// TLS is for TCP. TCP needs either all files of TLS, or Insecure. The files are read for each connection.
 	TLS TLSFiles
 
 	// Insecure turns TLS off. Then anybody on the network can read and change the calls.

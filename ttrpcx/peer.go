@@ -84,7 +84,7 @@ func subject(c *x509.Certificate) string {
 	return s
 }
 
-// errCannotTell is what peerCredentials returns where the platform has no peer credentials.
+// errCannotTell is the error of peerCredentials on platforms without peer credentials.
 var errCannotTell = errors.New("this platform does not tell which user is at the other end of a unix socket")
 
 // Allow names the users and groups whose processes may be at the other end of a unix socket, in addition to root and

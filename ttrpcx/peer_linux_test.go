@@ -52,7 +52,7 @@ func asNobody(t *testing.T, gid int, groups []int, f func()) {
 	}
 }
 
-// sharedDir returns a directory of the test's own that other users can reach, as those below TMPDIR need not be.
+// sharedDir returns a new directory that other users can reach. They may not be able to reach TMPDIR.
 func sharedDir(t *testing.T) string {
 	t.Helper()
 	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
@@ -73,7 +73,7 @@ func sharedDir(t *testing.T) string {
 	return ""
 }
 
-// serveOthers serves where other users can reach the socket.
+// serveOthers serves on a socket in a directory that other users can reach.
 func serveOthers(t *testing.T, o ttrpcx.ServerOptions, service ...testservice.Service) *served {
 	t.Helper()
 	o.Address = filepath.Join(sharedDir(t), "s")
@@ -157,7 +157,8 @@ func TestOtherUsers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			called := make(chan struct{}, 1)
-			s := serveOthers(t, ttrpcx.ServerOptions{Allow: c.allow}, unary(func(context.Context) error { called <- struct{}{}; return nil }))
+			service := unary(func(context.Context) error { called <- struct{}{}; return nil })
+			s := serveOthers(t, ttrpcx.ServerOptions{Allow: c.allow}, service)
 			if err := os.Chmod(strings.TrimPrefix(s.address, "unix://"), 0o666); err != nil {
 				t.Fatal(err)
 			}

@@ -140,7 +140,7 @@ func (s *clientStream) open(ctx context.Context, req *ttrpc.Request) error {
 
 // SendMsg sends a message. If the stream has ended with success, it returns io.EOF, as in gRPC.
 func (s *clientStream) SendMsg(m any) error {
-	if s.ctx.Context.Err() != nil {
+	if s.ctx.Err() != nil {
 		return s.end(io.EOF)
 	}
 	return interceptor.StatusError(s.stream.SendMsg(m))
@@ -149,7 +149,7 @@ func (s *clientStream) SendMsg(m any) error {
 // CloseSend tells the server that the client sends no more messages. After the end of ctx it sends nothing: otherwise
 // the server would think that it has all messages.
 func (s *clientStream) CloseSend() error {
-	if s.ctx.Context.Err() != nil {
+	if s.ctx.Err() != nil {
 		return s.end(nil)
 	}
 	return interceptor.StatusError(s.stream.CloseSend())

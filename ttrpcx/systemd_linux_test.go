@@ -153,7 +153,7 @@ func TestSocketActivationRefuses(t *testing.T) {
 		"another process's":  {"systemd:", "1", "1", "", []*os.File{socket}, "passed no socket"},
 		"no process":         {"systemd:", "", "1", "", []*os.File{socket}, "passed no socket"},
 		"no count":           {"systemd:", "$$", "", "", []*os.File{socket}, "passed no socket"},
-		"count is no number": {"systemd:", "$$", "x", "", []*os.File{socket}, `LISTEN_FDS="x"`},
+		"count not a number": {"systemd:", "$$", "x", "", []*os.File{socket}, `LISTEN_FDS="x"`},
 		"count is zero":      {"systemd:", "$$", "0", "", nil, `LISTEN_FDS="0"`},
 		"two without a name": {"systemd:", "$$", "2", "one:two", []*os.File{socket, socket}, "systemd:NAME"},
 		"unknown name":       {"systemd:x", "$$", "2", "one:two", []*os.File{socket, socket}, `no socket called "x"`},

@@ -4,169 +4,25 @@
 package dev
 
 import (
-	"io/fs"
+	"context"
+	"debug/buildinfo"
+	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"example.com/ttrpc-starter/internal/proctest"
+	"example.com/ttrpc-starter/internal/testservice"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+	"example.com/ttrpc-starter/ttrpcx"
 )
 
 const example = "gen/example/v1/example.pb.go"
-
-// scratch returns a copy of the project without its history and binaries.
-func scratch(t *testing.T) copied {
-	t.Helper()
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := os.DirFS("../..")
-	err = fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case path == ".git" || path == "bin":
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-			return nil // .git is a file in a linked work tree
-		case d.IsDir():
-			return os.MkdirAll(filepath.Join(dir, path), 0o755)
-		case !d.Type().IsRegular():
-			return nil
-		}
-		content, err := fs.ReadFile(root, path)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(dir, path), content, info.Mode())
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return copied{t, dir}
-}
-
-// copied is a scratch copy.
-type copied struct {
-	t   *testing.T
-	dir string
-}
-
-func (c copied) path(file string) string { return filepath.Join(c.dir, file) }
-
-func (c copied) read(file string) string {
-	c.t.Helper()
-	b, err := os.ReadFile(c.path(file))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return string(b)
-}
-
-func (c copied) write(file, content string) {
-	c.t.Helper()
-	if err := os.MkdirAll(filepath.Dir(c.path(file)), 0o755); err != nil {
-		c.t.Fatal(err)
-	}
-	if err := os.WriteFile(c.path(file), []byte(content), 0o644); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// replace replaces a text that must be there.
-func (c copied) replace(file, old, now string) {
-	c.t.Helper()
-	before := c.read(file)
-	if !strings.Contains(before, old) {
-		c.t.Fatalf("%s has no %q", file, old)
-	}
-	c.write(file, strings.Replace(before, old, now, 1))
-}
-
-func (c copied) remove(file string) {
-	c.t.Helper()
-	if err := os.RemoveAll(c.path(file)); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// command is a command in the copy, in an environment in which neither git nor GitHub Actions show through.
-func (c copied) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
-	cmd.Dir = c.dir
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "GIT") && !strings.HasPrefix(v, "MAKE") && !strings.HasPrefix(v, "MFLAGS") {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
-	cmd.Env = append(cmd.Env, "PWD="+c.dir, "GIT_CEILING_DIRECTORIES="+filepath.Dir(c.dir))
-	return cmd
-}
-
-// run runs a command that must exit with the code and returns what it printed.
-func (c copied) run(code int, name string, args ...string) string {
-	c.t.Helper()
-	p := proctest.Run(c.t, c.command(name, args...))
-	out := p.Stdout() + p.Stderr()
-	if got := p.ExitCode(); got != code {
-		c.t.Fatalf("%s %s: exit code %d, want %d\n%s", name, strings.Join(args, " "), got, code, out)
-	}
-	return out
-}
-
-// commit makes the copy a git checkout with everything committed.
-func (c copied) commit() {
-	c.t.Helper()
-	c.run(0, "git", "init", "--quiet", "--initial-branch=main")
-	c.run(0, "git", "add", "--all")
-	c.run(0, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message=all")
-}
-
-// files returns the contents of all files of the copy.
-func (c copied) files() map[string]string {
-	c.t.Helper()
-	files := map[string]string{}
-	err := filepath.WalkDir(c.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.Contains(path, "/.git/") {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		files[path] = string(content)
-		return err
-	})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return files
-}
-
-func (c copied) wantUnchanged(before map[string]string) {
-	c.t.Helper()
-	after := c.files()
-	for file, content := range after {
-		if was, ok := before[file]; !ok {
-			c.t.Errorf("%s was added", file)
-		} else if was != content {
-			c.t.Errorf("%s was changed", file)
-		}
-	}
-	for file := range before {
-		if _, ok := after[file]; !ok {
-			c.t.Errorf("%s was removed", file)
-		}
-	}
-}
 
 func TestCheckGenerated(t *testing.T) {
 	const proto = "proto/example/v1/example.proto"
@@ -188,7 +44,7 @@ func TestCheckGenerated(t *testing.T) {
 		}, nil},
 		{"changed proto", false, func(c copied) {
 			c.replace(proto, "string bar = 2;", "string bar = 2;\n  string baz = 3;")
-		}, []string{example + ": changed", "+++ b/" + example, "Baz", "make generate"}},
+		}, []string{`run "make generate"`, example + ": changed", "+++ b/" + example, "Baz"}},
 		{"new proto in a new directory", true, func(c copied) {
 			c.write("proto/other/v1/other.proto", "syntax = \"proto3\";\npackage other.v1;\nmessage Other {}\n")
 		}, []string{"gen/other/v1/other.pb.go: missing"}},
@@ -217,19 +73,22 @@ func TestCheckGenerated(t *testing.T) {
 		}, []string{"gen/example/v1/example_ttrpc.pb.go: ignored by git (.gitignore:1: *_ttrpc.pb.go)"}},
 		{"mutated pin", false, func(c copied) {
 			c.replace("buf.gen.yaml", "protoc-gen-go@v1.36.12", "protoc-gen-go@v1.34.1")
-		}, []string{example + ": changed", "v1.34.1"}},
+		}, []string{example + ": changed", "v1.34.1", " more lines"}},
 		{"failing generator", false, func(c copied) {
 			c.replace("buf.gen.yaml", `["go", "run", "github.com`, `["go", "no-such-command", "github.com`)
-		}, []string{"no-such-command", "generate: exit status"}},
+		}, []string{"no-such-command", "run buf generate in .:"}},
 		{"broken proto", false, func(c copied) {
 			c.replace(proto, "service Example {", "service {")
-		}, []string{"example.proto:", "generate: exit status"}},
+		}, []string{"example.proto:", "run buf generate in .:"}},
 		{"nested module", false, func(c copied) {
 			c.replace("bench/proto/bench/v1/bench.proto", "uint64 id = 1;", "uint64 id = 3;")
 		}, []string{
 			"bench/gen/ttrpc/bench/v1/bench.pb.go: changed", "bench/gen/grpc/bench/v1/bench.pb.go: changed",
 			"bench/gen/connect/bench/v1/bench.pb.go: changed", "bench/gen/drpc/bench/v1/bench.pb.go: changed",
 		}},
+		{"tests' service", false, func(c copied) {
+			c.replace("internal/testservice/proto/test/v1/test.proto", "string foo = 1;", "string foo = 3;")
+		}, []string{"internal/testservice/gen/test/v1/test.pb.go: changed"}},
 		{"extra file in a nested module", false, func(c copied) {
 			c.write("bench/gen/notes.txt", "mine")
 		}, []string{"bench/gen/notes.txt: extra"}},
@@ -240,9 +99,10 @@ func TestCheckGenerated(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			dir := scratch(t)
-			nested := slices.ContainsFunc(c.want, func(s string) bool { return strings.HasPrefix(s, "bench/") })
-			if !nested {
-				dir.remove("bench") // whose many generators take most of the time
+			for _, nested := range []string{"bench", "internal/testservice"} { // which take most of the time
+				if !slices.ContainsFunc(c.want, func(s string) bool { return strings.HasPrefix(s, nested) }) {
+					dir.remove(nested)
+				}
 			}
 			if c.git {
 				dir.commit()
@@ -255,9 +115,10 @@ func TestCheckGenerated(t *testing.T) {
 			}
 			out := dir.run(code, "make", "check-generated")
 			for _, want := range c.want {
-				if !strings.Contains(out, want) {
-					t.Errorf("the check did not print %q:\n%s", want, out)
-				}
+				wantPrinted(t, out, want)
+			}
+			if lines := strings.Count(out, "\n"); lines > 80 {
+				t.Errorf("the check printed %d lines", lines)
 			}
 			dir.wantUnchanged(before)
 		})
@@ -273,12 +134,11 @@ func TestCheckGeneratedWithoutBuf(t *testing.T) {
 
 func TestCheckGeneratedAnnotates(t *testing.T) {
 	dir := scratch(t)
+	dir.remove("bench")
 	dir.write("gen/notes.txt", "mine")
 	cmd := dir.command("make", "check-generated")
 	cmd.Env = append(cmd.Env, "GITHUB_ACTIONS=true")
-	if out := proctest.Run(t, cmd).Stdout(); !strings.Contains(out, "\n::error file=gen/notes.txt,") {
-		t.Errorf("the check did not annotate:\n%s", out)
-	}
+	wantPrinted(t, proctest.Run(t, cmd).Stderr(), "\n::error file=gen/notes.txt,")
 }
 
 func TestCheckBreaking(t *testing.T) {
@@ -290,8 +150,16 @@ func TestCheckBreaking(t *testing.T) {
 	dir.run(0, "make", "check-breaking", "BASE=main")
 	dir.replace(proto, "string foo = 1;", "string fu = 1;")
 	wantPrinted(t, dir.run(2, "make", "check-breaking", "BASE=main"), `"foo" to "fu"`)
-	wantPrinted(t, dir.run(2, "make", "check-breaking"), `"foo" to "fu"`)
+	out := dir.run(2, "make", "check-breaking")
+	wantPrinted(t, out, `"foo" to "fu"`)
 	wantPrinted(t, dir.run(2, "make", "check-breaking", "BASE=no-such-branch"), "no-such-branch")
+
+	// What it says about how to break callers on purpose works as it stands there.
+	_, advice, _ := strings.Cut(out, "    breaking:\n")
+	advice, _, _ = strings.Cut(strings.ReplaceAll("\n"+advice, "\n    ", "\n"), "\n  To ")
+	advice = strings.ReplaceAll(strings.ReplaceAll(advice, "NAME", "example"), "\n\n", "\n")
+	dir.replace("buf.yaml", "\nbreaking:", "\nbreaking:"+advice)
+	dir.run(0, "make", "check-breaking")
 
 	// A base without a contract, and no base at all.
 	empty := scratch(t)
@@ -306,15 +174,18 @@ func TestCheckBreaking(t *testing.T) {
 func TestGeneratorVersion(t *testing.T) {
 	dir := scratch(t)
 	version := strings.TrimSpace(dir.run(0, "go", "list", "-m", "-f", "{{.Version}}", "google.golang.org/protobuf"))
-	for _, want := range []string{"protobuf/cmd/protoc-gen-go@" + version, "ttrpc/cmd/protoc-gen-go-ttrpc@v1.2.3"} {
-		if !strings.Contains(dir.read("buf.gen.yaml"), want+`"`) {
-			t.Errorf("buf.gen.yaml does not run %s", want)
+	for _, file := range []string{"buf.gen.yaml", "internal/testservice/buf.gen.yaml"} {
+		for _, want := range []string{"protobuf/cmd/protoc-gen-go@" + version, "ttrpc/cmd/protoc-gen-go-ttrpc@v1.2.3"} {
+			if !strings.Contains(dir.read(file), want+`"`) {
+				t.Errorf("%s does not run %s", file, want)
+			}
 		}
 	}
 }
 
 func TestMakeRun(t *testing.T) {
-	out := scratch(t).run(0, "make", "run")
+	dir := scratch(t)
+	out := dir.run(0, "make", "run")
 	for _, want := range []string{
 		"server start", "server interceptor", "method1 call", "client start", "client interceptor",
 		`metadata={"name":["koye"]}`, "client | " + `{"foo":"Foo","bar":"Bar"}`, "server stop",
@@ -323,34 +194,33 @@ func TestMakeRun(t *testing.T) {
 		wantPrinted(t, out, want)
 	}
 
+	// In a container with nothing else, a program runs only if no other has to load it.
+	for _, name := range []string{"bin/server", "bin/client"} {
+		info, err := buildinfo.ReadFile(dir.path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "0"}) {
+			t.Errorf("%s was not built with CGO_ENABLED=0: %v", name, info.Settings)
+		}
+	}
+
 	broken := scratch(t)
 	broken.replace("server/example.go", "Foo: req.GetFoo(),", `Foo: "\xff",`) // not UTF-8: cannot be sent
 	broken.run(2, "make", "run")
 }
 
-// TestAddMethod follows the README's section with that name, with the code that stands there.
+// TestAddMethod follows the README's section with that name, with the code that stands there. If somebody has done so
+// in this checkout already, it only looks at the result.
 func TestAddMethod(t *testing.T) {
 	dir := scratch(t)
 	dir.remove("bench") // which has nothing to do with it and takes its time
 	_, section, _ := strings.Cut(dir.read("README.md"), "\n## Add a method\n")
 	section, _, _ = strings.Cut(section, "\n## ")
-	blocks := regexp.MustCompile("(?s)   ```(proto|go)\n(.*?)   ```").FindAllStringSubmatch(section, -1)
-	if len(blocks) != 3 {
-		t.Fatalf("the section has %d blocks of code, want one for each file", len(blocks))
+	if !strings.Contains(dir.read("proto/example/v1/example.proto"), "rpc Shout(") {
+		dir.addMethods(section)
 	}
-	code := func(i int) string { return strings.ReplaceAll("\n"+blocks[i][2], "\n   ", "\n") }
-	methods, messages, _ := strings.Cut(strings.TrimPrefix(code(0), "\nservice Example {\n"), "}\n\nmessage")
-
-	dir.replace("proto/example/v1/example.proto", "service Example {\n", "service Example {\n"+methods+"\n")
-	dir.write("proto/example/v1/example.proto", dir.read("proto/example/v1/example.proto")+"\nmessage"+messages)
-	dir.run(0, "make", "generate")
-	wantPrinted(t, dir.run(1, "go", "build", "./..."), "missing method Count")
-	dir.write("server/example.go", dir.read("server/example.go")+code(1))
-	dir.write("client/example.go", dir.read("client/example.go")+code(2))
-	dir.replace("client/example.go", `"Echo":    echo,`, `"Echo":    echo, "Shout": shout, "Count": count,`)
-	dir.run(0, "gofmt", "-w", "client/example.go")
-	dir.run(0, "make", "build")
-	dir.run(0, "make", "check-generated")
+	dir.run(0, "make", "build", "check-generated")
 	dir.run(0, "go", "vet", "./...")
 
 	address := proctest.Socket(t)
@@ -371,101 +241,83 @@ func TestAddMethod(t *testing.T) {
 	cmd := dir.command("sh", "-ec", commands)
 	cmd.Env = append(cmd.Env, "TTRPC_ADDRESS="+address)
 	p := proctest.Run(t, cmd)
-	if got, want := strings.Join(strings.Fields(p.Stdout()), ""), `{"text":"HELLO"}{"number":1}{"number":2}{"number":3}`; got != want {
+	const want = `{"text":"HELLO"}{"number":1}{"number":2}{"number":3}`
+	if got := strings.Join(strings.Fields(p.Stdout()), ""); got != want {
 		t.Errorf("ttcurl printed %s, want %s", got, want)
 	}
 }
 
-func TestRename(t *testing.T) {
-	dir := scratch(t)
-	old := strings.TrimSpace(dir.run(0, "go", "list", "-m"))
-	const module = "github.com/You/my-app"
-	dir.write("notes.md", old+" "+old+"/gen, "+old+"-tools x"+old+" "+old+".\n")
-	dir.run(0, "make", "rename", "MODULE="+module)
+// addMethods does what the section says, up to where the programs are built.
+func (c copied) addMethods(section string) {
+	c.t.Helper()
+	blocks := regexp.MustCompile("(?s)   ```(proto|go)\n(.*?)   ```").FindAllStringSubmatch(section, -1)
+	if len(blocks) != 3 {
+		c.t.Fatalf("the section has %d blocks of code, want one for each file", len(blocks))
+	}
+	code := func(i int) string { return strings.ReplaceAll("\n"+blocks[i][2], "\n   ", "\n") }
+	methods, messages, _ := strings.Cut(strings.TrimPrefix(code(0), "\nservice Example {\n"), "}\n\nmessage")
 
-	if got, want := dir.read("notes.md"), module+" "+module+"/gen, "+old+"-tools x"+old+" "+module+".\n"; got != want {
-		t.Errorf("the text became %q, want %q", got, want)
-	}
-	for file, content := range dir.files() {
-		if strings.Contains(content, old) && filepath.Base(file) != "notes.md" {
-			t.Errorf("%s still names %s", file, old)
-		}
-	}
-	dir.run(0, "make", "check-generated", "tidy")
-	for _, nested := range []string{"bench", "tools"} {
-		dir.run(0, "go", "vet", "-C", nested, "./...")
-	}
-	// All packages but this one, which would rename again.
-	packages := strings.Fields(dir.run(0, "go", "list", "./..."))
-	args := []string{"test"}
-	for _, p := range packages {
-		if p != module+"/internal/dev" {
-			args = append(args, p)
-		}
-	}
-	dir.run(0, "go", args...)
-	wantPrinted(t, dir.run(0, "make", "run"), `{"foo":"Foo","bar":"Bar"}`)
-}
-
-func TestRenameRefuses(t *testing.T) {
-	dir := scratch(t)
-	before := dir.files()
-	for _, module := range []string{
-		"", " ", "two words", "https://github.com/you/app", "github.com/you/app/", "/app", "-app", "github.com/you/app/v1",
-		"net/app", "fmt", "../app", "github.com//app", "github.com/you/ap\"p", "git@github.com:you/app",
-	} {
-		out := dir.run(2, "make", "rename", "MODULE="+module)
-		if !strings.Contains(out, "rename: ") || !strings.Contains(out, "github.com/you/app") {
-			t.Errorf("%q: the error does not say what is wanted:\n%s", module, out)
-		}
-		dir.wantUnchanged(before)
-	}
-}
-
-func wantPrinted(t *testing.T, out, want string) {
-	t.Helper()
-	if !strings.Contains(out, want) {
-		t.Errorf("%q was not printed:\n%s", want, out)
-	}
+	c.replace("proto/example/v1/example.proto", "service Example {\n", "service Example {\n"+methods+"\n")
+	c.write("proto/example/v1/example.proto", c.read("proto/example/v1/example.proto")+"\nmessage"+messages)
+	c.run(0, "make", "generate")
+	wantPrinted(c.t, c.run(2, "make", "build"), "missing method Count")
+	c.write("server/example.go", c.read("server/example.go")+code(1))
+	c.write("client/example.go", c.read("client/example.go")+code(2))
+	c.replace("client/example.go", "ExampleClient, input, cli.Printer) error{\n",
+		"ExampleClient, input, cli.Printer) error{\n\"Shout\": shout,\n\"Count\": count,\n")
+	c.run(0, "gofmt", "-w", "client/example.go")
 }
 
 // TestOldRuntime lets a server and a client that are built with the runtime of the generator's version, v1.2.3, talk to
-// this project's client and server.
+// the library's client and server.
 func TestOldRuntime(t *testing.T) {
 	old := scratch(t)
-	for _, dir := range []string{"server", "client"} {
-		old.remove(dir)
+	entries, err := os.ReadDir(old.path("internal"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	old.write("stock/main.go", old.read("internal/e2e/stock/main.go"))
-	old.remove("internal")
+	for _, dir := range []string{"server", "client", "ttrpcx", "bench", "tools"} {
+		old.remove(dir)
+	}
+	for _, e := range entries {
+		if e.Name() != "testservice" {
+			old.remove("internal/" + e.Name())
+		}
+	}
 	old.run(0, "go", "mod", "edit", "-require=github.com/containerd/ttrpc@v1.2.3")
 	old.run(0, "go", "mod", "tidy")
 	wantPrinted(t, old.run(0, "go", "list", "-m", "github.com/containerd/ttrpc"), " v1.2.3\n")
 	old.run(0, "go", "build", "-o", "old", "./stock")
-	bin := t.TempDir()
-	if err := proctest.Build(bin, "../..", "./server", "./client"); err != nil {
+
+	path := strings.TrimPrefix(proctest.Socket(t), "unix://")
+	logger := slog.New(slog.DiscardHandler)
+	server, err := ttrpcx.NewServer(ttrpcx.ServerOptions{Address: path, Logger: logger})
+	if err != nil {
 		t.Fatal(err)
 	}
-
-	address := proctest.Socket(t)
-	path := strings.TrimPrefix(address, "unix://")
-	s := proctest.Start(t, exec.Command(proctest.Exe(bin, "server"), "-address", address))
-	s.WaitFor("server start")
+	testv1.HandleTest(server, testservice.Service{})
+	listener, err := ttrpcx.Listen(t.Context(), ttrpcx.ServerOptions{Address: path, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, listener) }()
 	old.run(0, old.path("old"), "call", path)
-	s.Signal(os.Interrupt)
-	s.ExitCode()
+	stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
 
 	proctest.Start(t, exec.Command(old.path("old"), "serve", path)).WaitFor("serving")
-	for method, want := range map[string]string{
-		"Method1": `{"foo":"Foo","bar":"Bar"}` + "\n",
-		"Split":   "{\"word\":\"a\"}\n{\"word\":\"b\"}\n",
-		"Join":    "{\"text\":\"a b\"}\n",
-		"Echo":    "{\"message\":\"a\"}\n{\"message\":\"b\"}\n",
-	} {
-		p := proctest.Run(t, exec.Command(proctest.Exe(bin, "client"), "-address", address, "-method", method, "-text", "a b"))
-		if got := p.Stdout(); got != want {
-			t.Errorf("%s printed %q, want %q", method, got, want)
-		}
+	client, err := ttrpcx.NewClient(t.Context(), ttrpcx.ClientOptions{Address: path, Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := testservice.CallAll(t.Context(), testv1.CallTest(client)); err != nil {
+		t.Error(err)
 	}
 }
 

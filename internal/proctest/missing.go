@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Missing skips the test because the machine lacks what the test needs. The message says what that is, and how to get it.
-// With TEST_REQUIRE=all in the environment, which is for machines where everything is installed, the test fails instead.
+// Missing skips the test because the machine lacks something. The message says what is missing and how to get it. With
+// TEST_REQUIRE=all in the environment, the test fails instead: use that on machines where everything is installed.
 func Missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("TEST_REQUIRE") == "all" {
@@ -17,7 +17,7 @@ func Missing(t testing.TB, format string, args ...any) {
 	t.Skipf("missing: "+format, args...)
 }
 
-// Program returns the path of the first of the programs that is installed. The test is Missing something if none is.
+// Program returns the path of the first one of the programs that is installed. If none is, it calls Missing.
 func Program(t testing.TB, names ...string) string {
 	t.Helper()
 	for _, name := range names {
@@ -29,7 +29,7 @@ func Program(t testing.TB, names ...string) string {
 	return ""
 }
 
-// Root lets only root go on with the test. The test is Missing something as any other user.
+// Root calls Missing unless the test runs as root.
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {

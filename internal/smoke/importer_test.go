@@ -64,7 +64,7 @@ func TestImporter(t *testing.T) {
 	}
 	_, rest, _ := strings.Cut(read("go.mod"), "\n")
 	module := "example.com/ttrpc-starter"
-	write("go.mod", "module importer.example\n"+rest+"\nrequire "+module+" v0.0.0\nreplace "+module+" => "+root+"\n")
+	write("go.mod", "module importer.example\n"+rest+"\nreplace "+module+" => "+root+"\n")
 	write("go.sum", read("go.sum"))
 	write("main.go", importer)
 

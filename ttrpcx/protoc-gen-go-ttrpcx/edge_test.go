@@ -62,11 +62,11 @@ func TestInterop(t *testing.T) {
 				},
 				"generated for stock": {
 					edgev1.CallEdge(stock), edgev1.CallEdgeService(stock), edgev1.CallPlain(stock),
-					edgev1.CallNothing(stock), edgev1.CallOld(stock), edgev1.CallAging(stock), edgev1.CallSecondEdge(stock),
+					edgev1.CallNothing(stock), callOld(stock), edgev1.CallAging(stock), edgev1.CallSecondEdge(stock),
 				},
 				"generated": {
 					edgev1.CallEdge(ours), edgev1.CallEdgeService(ours), edgev1.CallPlain(ours),
-					edgev1.CallNothing(ours), edgev1.CallOld(ours), edgev1.CallAging(ours), edgev1.CallSecondEdge(ours),
+					edgev1.CallNothing(ours), callOld(ours), edgev1.CallAging(ours), edgev1.CallSecondEdge(ours),
 				},
 			} {
 				t.Run(client, func(t *testing.T) {
@@ -148,16 +148,27 @@ func stockClient(t *testing.T, path string) *ttrpc.Client {
 	return client
 }
 
-func handleAll(server interface {
+type registrar interface {
 	RegisterService(string, *ttrpc.ServiceDesc)
-}) {
+}
+
+func handleAll(server registrar) {
 	edgev1.HandleEdge(server, edge{})
 	edgev1.HandleEdgeService(server, edgeService{})
 	edgev1.HandlePlain(server, shared{})
 	edgev1.HandleNothing(server, nil)
-	edgev1.HandleOld(server, shared{})
+	edgev1.HandleOld(server, shared{}) //nolint:staticcheck // deprecated on purpose
 	edgev1.HandleAging(server, shared{})
 	edgev1.HandleSecondEdge(server, shared{})
+}
+
+func callOld(conn caller) edgev1.OldService {
+	return edgev1.CallOld(conn) //nolint:staticcheck // as above
+}
+
+type caller interface {
+	Call(ctx context.Context, service, method string, req, resp any) error
+	NewStream(ctx context.Context, desc *ttrpc.StreamDesc, service, method string, req any) (ttrpc.ClientStream, error)
 }
 
 // clients are those of all services.
@@ -222,7 +233,8 @@ func (c clients) callAll(ctx context.Context) error {
 	return nil
 }
 
-// receives returns an error unless a stream, which was opened with err, brings one message with this text, and ends well.
+// receives returns an error unless a stream, which was opened with err, brings one message with this text and ends
+// well.
 func receives[M any](stream interface{ Recv() (M, error) }, err error, text func(M) string, want string) error {
 	if err != nil {
 		return err

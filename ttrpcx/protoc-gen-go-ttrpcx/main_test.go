@@ -135,22 +135,34 @@ func TestErrors(t *testing.T) {
 		name, parameter, declarations string
 		want                          []string
 	}{
-		{"message with the server's name", "", `message_type { name: "HandleShop" }` + service,
-			[]string{"a.proto:42: a.Shop makes the Go name HandleShop", "a.HandleShop (a.proto:1)"}},
-		{"enum with the client's name", "", `enum_type { name: "CallShop" value { name: "ZERO" number: 0 } }` + service,
-			[]string{"a.proto:42: a.Shop makes the Go name CallShop", "a.CallShop"}},
-		{"message with a method's name", "", `message_type { name: "Shop_Get_FullMethod" }` + service,
-			[]string{"a.proto:43: a.Shop.Get makes the Go name Shop_Get_FullMethod", "a.Shop_Get_FullMethod"}},
-		{"message with a name that has a prefix", "prefix=My", `message_type { name: "HandleMyShop" }` + service,
-			[]string{"a.proto:42: a.Shop makes the Go name HandleMyShop"}},
-		{"services", "", `service { name: "HandleShop" } service { name: "ShopService" }`,
-			[]string{"a.proto:1: a.ShopService makes the Go name HandleShopService", "a.HandleShop ("}},
-		{"methods", "", `service { name: "Shop"
+		{
+			"message with the server's name", "", `message_type { name: "HandleShop" }` + service,
+			[]string{"a.proto:42: a.Shop makes the Go name HandleShop", "a.HandleShop (a.proto:1)"},
+		},
+		{
+			"enum with the client's name", "", `enum_type { name: "CallShop" value { name: "ZERO" number: 0 } }` + service,
+			[]string{"a.proto:42: a.Shop makes the Go name CallShop", "a.CallShop"},
+		},
+		{
+			"message with a method's name", "", `message_type { name: "Shop_Get_FullMethod" }` + service,
+			[]string{"a.proto:43: a.Shop.Get makes the Go name Shop_Get_FullMethod", "a.Shop_Get_FullMethod"},
+		},
+		{
+			"message with a name that has a prefix", "prefix=My", `message_type { name: "HandleMyShop" }` + service,
+			[]string{"a.proto:42: a.Shop makes the Go name HandleMyShop"},
+		},
+		{
+			"services", "", `service { name: "HandleShop" } service { name: "ShopService" }`,
+			[]string{"a.proto:1: a.ShopService makes the Go name HandleShopService", "a.HandleShop ("},
+		},
+		{
+			"methods", "", `service { name: "Shop"
 			method { name: "get" input_type: ".a.M" output_type: ".a.M" }
 			method { name: "Get" input_type: ".a.M" output_type: ".a.M" } }
 			source_code_info {
 			location { path: [6, 0, 2, 0] span: [2, 0, 2] } location { path: [6, 0, 2, 1] span: [3, 0, 2] } }`,
-			[]string{"a.proto:4: a.Shop.Get makes the Go name Shop_Get_FullMethod", "a.Shop.get (a.proto:3)"}},
+			[]string{"a.proto:4: a.Shop.Get makes the Go name Shop_Get_FullMethod", "a.Shop.get (a.proto:3)"},
+		},
 		{"unknown parameter", "perfix=My", service, []string{`unknown parameter "perfix"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

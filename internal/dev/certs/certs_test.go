@@ -79,7 +79,8 @@ func TestCertificates(t *testing.T) {
 		if !ok || !strings.HasPrefix(program, "bin/") {
 			continue
 		}
-		cmd := exec.Command(proctest.Exe(bin, strings.TrimPrefix(program, "bin/")), strings.Fields(strings.Replace(args, "4433", port, 1))...)
+		args = strings.Replace(args, "4433", port, 1)
+		cmd := exec.Command(proctest.Exe(bin, strings.TrimPrefix(program, "bin/")), strings.Fields(args)...)
 		cmd.Dir = work
 		if program == "bin/server" {
 			server = proctest.Start(t, cmd)

@@ -1,7 +1,8 @@
 // Check-breaking runs `buf breaking` against the commit that a change starts from.
 //
 // Usage: check-breaking BASE BUF..., where BUF... is the command that runs buf. If BASE is empty, the remote's default
-// branch is taken, or else origin/main or main. No such branch, or no .proto in it, is nothing to compare with; a BASE that is not there is an error.
+// branch is taken, or else origin/main or main. No such branch, or no .proto in it, is nothing to compare with; a BASE
+// that is not there is an error.
 package main
 
 import (
@@ -50,11 +51,21 @@ func check(args []string) error {
 	fmt.Printf("check-breaking: comparing with %s\n", base)
 	cmd := exec.Command(buf[0], append(buf[1:], "breaking", "--against", "-#format=tar")...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(tree), os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("the .proto files break callers of %s: %w", base, err)
+	err = cmd.Run()
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
+		return fmt.Errorf(advice, base)
 	}
-	return nil
+	return err
 }
+
+// advice does not tell .proto files that break callers from those that do not compile, as buf's exit code does not.
+const advice = `buf objects to the .proto files, compared with %s
+  To keep callers working: add to what is there, or put what changes into a new package, such as proto/NAME/v2.
+  To break them on purpose: name the file in buf.yaml until the change is in the base:
+    breaking:
+      ignore:
+        - proto/NAME/v1/NAME.proto
+  To compare with another commit: make check-breaking BASE=COMMIT`
 
 func defaultBase() string {
 	for _, branch := range []string{"origin/HEAD", "origin/main", "main"} {

@@ -1,15 +1,15 @@
 // Check-generated fails if gen/ is not, byte for byte, what buf writes from proto/ now. It generates into a temporary
 // directory, so that the working tree stays as it is and git is not needed to see a difference. It checks the working
-// directory, and those below it that have a buf.gen.yaml, and so a gen/, of their own.
+// directory, and those at most two levels below it that have a buf.gen.yaml, and so a gen/, of their own.
 //
 // Usage: check-generated BUF..., where BUF... is the command that runs buf.
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"os"
 	"os/exec"
@@ -21,11 +21,21 @@ import (
 const (
 	gen  = "gen"
 	mend = `run "make generate" and commit it`
+
+	// maxDiff is how many lines of differences are printed in all. A new generator changes every file.
+	maxDiff = 60
 )
 
 func main() {
-	if err := checkAll(os.Args[1:]); err != nil {
+	var stale *staleError
+	err := checkAll(os.Args[1:])
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "check-generated:", err)
+	}
+	if errors.As(err, &stale) {
+		stale.print()
+	}
+	if err != nil {
 		os.Exit(1)
 	}
 }
@@ -34,21 +44,50 @@ func checkAll(buf []string) error {
 	if len(buf) == 0 {
 		return errors.New("want the command that runs buf as arguments")
 	}
-	nested, err := filepath.Glob("*/buf.gen.yaml")
-	if err != nil {
-		return err
+	var stale staleError
+	for _, pattern := range []string{"buf.gen.yaml", "*/buf.gen.yaml", "*/*/buf.gen.yaml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, file := range files {
+			if err := (project{filepath.Dir(file)}).check(buf, &stale); err != nil {
+				return err
+			}
+		}
 	}
-	errs := []error{project{"."}.check(buf)}
-	for _, file := range nested {
-		errs = append(errs, project{filepath.Dir(file)}.check(buf))
+	if len(stale.files) > 0 {
+		return &stale
 	}
-	return errors.Join(errs...)
+	return nil
+}
+
+// staleError says that generated code is not what buf writes now.
+type staleError struct {
+	dirs  []string // with a gen/ that is stale
+	files []string // what is wrong with each file, in a line
+	diff  []string // lines
+}
+
+func (e *staleError) Error() string {
+	return fmt.Sprintf("%s: not what buf writes from proto/: %s", strings.Join(e.dirs, ", "), mend)
+}
+
+// print prints what is wrong: the files, and then how they differ, as far as there is room.
+func (e *staleError) print() {
+	for _, line := range slices.Concat(e.files, e.diff[:min(len(e.diff), maxDiff)]) {
+		fmt.Fprintln(os.Stderr, strings.TrimSuffix(line, "\n"))
+	}
+	if left := len(e.diff) - maxDiff; left > 0 {
+		fmt.Fprintf(os.Stderr, "... and %d more lines: after \"make generate\", git diff shows them\n", left)
+	}
 }
 
 // project is a directory with a buf.gen.yaml and a gen/.
 type project struct{ dir string }
 
-func (p project) check(buf []string) error {
+// check adds what is wrong to stale; its error is that it cannot tell.
+func (p project) check(buf []string, stale *staleError) error {
 	temp, err := os.MkdirTemp("", "check-generated-")
 	if err != nil {
 		return err
@@ -73,11 +112,12 @@ func (p project) check(buf []string) error {
 	if len(findings) == 0 {
 		return nil
 	}
-	fmt.Print(diff(temp))
+	stale.dirs = append(stale.dirs, filepath.Join(p.dir, gen)+"/")
 	for _, file := range slices.Sorted(maps.Keys(findings)) {
-		fmt.Println(finding(filepath.Join(p.dir, file), findings[file]))
+		stale.files = append(stale.files, finding(filepath.Join(p.dir, file), findings[file]))
 	}
-	return fmt.Errorf("%s/ is not what buf writes from proto/: %s", filepath.Join(p.dir, gen), mend)
+	stale.diff = slices.AppendSeq(stale.diff, diff(temp))
+	return nil
 }
 
 // generate runs buf, whose warnings and errors are for the user to see.
@@ -86,11 +126,11 @@ func (p project) generate(buf []string, dir string) error {
 	cmd.Dir = p.dir
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("generate: %w", err)
+		return fmt.Errorf("run buf generate in %s: %w", p.dir, err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("generate: buf wrote nothing: %w", err)
+		return fmt.Errorf("buf generate wrote nothing in %s: %w", p.dir, err)
 	}
 	for _, e := range entries {
 		if e.Name() != gen {
@@ -184,15 +224,14 @@ func (p project) addIgnored(findings map[string]string, fresh string) error {
 	return nil
 }
 
-// diff returns how the two sides differ as text. Only the comparison decides whether they do: git may see less, such as
-// where it normalizes line ends.
-func diff(temp string) string {
-	cmd := exec.Command("git", "--no-pager", "diff", "--no-index", "--no-ext-diff", "--no-textconv", "--no-prefix", "a", "b")
+// diff returns how the two sides differ, in lines. Only the comparison decides whether they do: git may see less, such
+// as where it normalizes line ends.
+func diff(temp string) iter.Seq[string] {
+	cmd := exec.Command("git", "--no-pager", "diff",
+		"--no-index", "--no-ext-diff", "--no-textconv", "--no-prefix", "a", "b")
 	cmd.Dir = temp
-	var out bytes.Buffer
-	cmd.Stdout = &out
-	_ = cmd.Run() // its exit code says that there is a difference
-	return out.String()
+	out, _ := cmd.Output() // its exit code says that there is a difference
+	return strings.Lines(string(out))
 }
 
 // finding is one line about one file, in the form that GitHub Actions turns into an annotation if it runs there:

@@ -1,7 +1,7 @@
-// Run starts the server on a private socket, lets the client call each method once, and stops the server. It fails if
+// Run starts the server on a private socket, runs the client as often as it is told, and stops the server. It fails if
 // either fails.
 //
-// Usage: run SERVER CLIENT, the two binaries.
+// Usage: run SERVER CLIENT FLAGS..., the two binaries and, for each run of the client, its flags as one argument.
 package main
 
 import (
@@ -25,23 +25,23 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	signal.Ignore(syscall.SIGPIPE) // what reads the output may end first, and the server must be stopped even so
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "run: want the server's and the client's binary as arguments")
+	if len(os.Args) < 4 {
+		fmt.Fprintln(os.Stderr, "run: want the server's and the client's binary and flags for the client as arguments")
 		os.Exit(2)
 	}
-	if err := run(ctx, os.Args[1], os.Args[2]); err != nil {
+	if err := run(ctx, os.Args[1], os.Args[2], os.Args[3:]); err != nil {
 		fmt.Fprintln(os.Stderr, "run:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, server, client string) (err error) {
+func run(ctx context.Context, server, client string, calls []string) (err error) {
 	dir, err := os.MkdirTemp("", "run-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	address := "unix://" + filepath.ToSlash(filepath.Join(dir, "example.sock"))
+	address := "unix://" + filepath.ToSlash(filepath.Join(dir, "run.sock"))
 
 	stop, err := start(ctx, server, address)
 	if err != nil {
@@ -49,14 +49,9 @@ func run(ctx context.Context, server, client string) (err error) {
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 
-	for _, args := range [][]string{
-		{"-foo", "Foo", "-bar", "Bar", "-metadata", "name=koye"},
-		{"-method", "Split", "-text", "light as a feather"},
-		{"-method", "Join", "-text", "light as a feather"},
-		{"-method", "Echo", "-text", "light as a feather"},
-	} {
-		if err := call(ctx, client, append([]string{"-address", address}, args...)); err != nil {
-			return fmt.Errorf("client %s: %w", strings.Join(args, " "), err)
+	for _, flags := range calls {
+		if err := call(ctx, client, append([]string{"-address", address}, strings.Fields(flags)...)); err != nil {
+			return fmt.Errorf("client %s: %w", flags, err)
 		}
 	}
 	return nil
