@@ -1,5 +1,5 @@
 // Package ttrpcx adds to ttrpc what its users otherwise must build themselves: safe sockets, limits on what a peer can
-// do, a shutdown that loses no call, a client that connects again, and interceptors, metadata and deadlines for
+// do, a shutdown that lets open calls finish, a client that connects again, and interceptors, metadata and deadlines for
 // streams.
 //
 // # A server and a client

@@ -14,7 +14,7 @@ import (
 )
 
 // Server is a ttrpc server with everything that this package adds. It has no Shutdown method: it stops when the context
-// of Serve ends, and then loses no call.
+// of Serve ends, and lets open calls finish.
 //
 // Each call passes, from the outside in: the log, the recovery from panics, the deadline of CallTimeout, the check that
 // the answer can be sent, and the interceptors of ServerOptions. Package interceptor describes them.
@@ -111,9 +111,11 @@ func (s *Server) reflect(l *Listener) error {
 	}
 	on := s.options.Reflection
 	for name, desc := range services {
-		if on != nil && *on || on == nil && l.Addr().Network() == "unix" {
+		switch _, own := s.services[name]; {
+		case own: // the program's own reflection service
+		case on != nil && *on || on == nil && l.Addr().Network() == "unix":
 			s.RegisterService(name, desc)
-		} else {
+		default:
 			s.services[name] = desc
 		}
 	}

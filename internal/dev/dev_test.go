@@ -65,6 +65,15 @@ func TestCheckGenerated(t *testing.T) {
 			c.write(example, strings.ReplaceAll(c.read(example), "\n", "\r\n"))
 		}, []string{example + ": changed"}},
 		{"missing file", false, func(c copied) { c.remove(example) }, []string{example + ": missing"}},
+		{"missing code for streams", false, func(c copied) {
+			c.remove("gen/example/v1/example_ttrpcx.pb.go")
+		}, []string{"gen/example/v1/example_ttrpcx.pb.go: missing"}},
+		{"renamed method", false, func(c copied) {
+			c.replace(proto, "rpc Split(", "rpc Divide(")
+		}, []string{"gen/example/v1/example_ttrpcx.pb.go: changed", "gen/example/v1/example_ttrpc.pb.go: changed"}},
+		{"name that is taken", false, func(c copied) {
+			c.write(proto, c.read(proto)+"\n// HandleExample has the name of a function.\nmessage HandleExample {}\n")
+		}, []string{"example.proto:", "HandleExample"}},
 		{"no gen at all", false, func(c copied) { c.remove("gen") }, []string{example + ": missing"}},
 		{"extra file", false, func(c copied) { c.write("gen/notes.txt", "mine") }, []string{"gen/notes.txt: extra"}},
 		{"ignored file", true, func(c copied) {
