@@ -56,7 +56,8 @@ func Example() {
 	}
 	server, err := ttrpcx.NewServer(options)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	testv1.HandleTest(server, testservice.Service{})
 	stop := start(server.Serve, options)
@@ -74,7 +75,8 @@ func Example() {
 		}},
 	})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	ctx := ttrpc.WithMetadata(context.Background(), ttrpc.MD{"name": {"koye"}})
 	answer, err := testv1.CallTest(client).Unary(ctx, &testv1.UnaryRequest{Foo: "Foo", Bar: "Bar"})
@@ -95,12 +97,14 @@ func ExampleServe() {
 
 	server, err := ttrpc.NewServer()
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	testv1.RegisterTestService(server, testservice.Service{})
 	l, err := ttrpcx.Listen(context.Background(), ttrpcx.ServerOptions{Address: address}) // net.Listen("unix", path)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error)
@@ -108,7 +112,8 @@ func ExampleServe() {
 
 	conn, err := ttrpcx.Dial(ctx, ttrpcx.ClientOptions{Address: address}) // net.Dial("unix", path)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	client := ttrpc.NewClient(conn)
 	answer, err := testv1.NewTestClient(client).Unary(ctx, &testv1.UnaryRequest{Foo: "Foo", Bar: "Bar"})
@@ -129,7 +134,8 @@ func ExamplePeerFromContext() {
 	options := ttrpcx.ServerOptions{Address: address, Logger: slog.New(slog.DiscardHandler)}
 	server, err := ttrpcx.NewServer(options)
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	testv1.HandleTest(server, testservice.Service{Begin: func(ctx context.Context, _ string) error {
 		peer, _ := ttrpcx.PeerFromContext(ctx)
@@ -144,7 +150,8 @@ func ExamplePeerFromContext() {
 		Address: address, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		log.Fatal(err)
+		fmt.Println(err)
+		return
 	}
 	_, err = testv1.CallTest(client).Unary(context.Background(), &testv1.UnaryRequest{})
 	fmt.Println(err, errors.Join(client.Close(), stop()))

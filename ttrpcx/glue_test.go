@@ -196,7 +196,7 @@ func TestStreamDeadline(t *testing.T) {
 		},
 	} {
 		var recv func() error
-		var err error = context.DeadlineExceeded
+		err := context.DeadlineExceeded
 		// A busy machine may need longer than a short timeout to open a stream.
 		for timeout := 50 * time.Millisecond; err != nil && timeout < patience; timeout *= 2 {
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)

@@ -204,13 +204,17 @@ func init() {
 	if address == "" {
 		return
 	}
+	os.Exit(int(status.Code(callOnce(address))))
+}
+
+func callOnce(address string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	client, err := ttrpcx.NewClient(ctx, ttrpcx.ClientOptions{Address: address})
-	if err == nil {
-		err = testservice.CallAll(ctx, testv1.CallTest(client))
+	if err != nil {
+		return err
 	}
-	os.Exit(int(status.Code(err)))
+	return testservice.CallAll(ctx, testv1.CallTest(client))
 }
 
 // TestOtherUsersProcess runs a client process as another user. The server is in this process.

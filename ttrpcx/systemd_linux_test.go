@@ -28,20 +28,24 @@ func init() {
 	if address == "" {
 		return
 	}
+	if err := serveUntilSIGTERM(address); err != nil {
+		fmt.Fprintln(os.Stderr, "server:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func serveUntilSIGTERM(address string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	server, err := ttrpcx.NewServer(ttrpcx.ServerOptions{
 		Address: address, Insecure: len(os.Args) > 1, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
-	if err == nil {
-		testv1.HandleTest(server, testservice.Service{})
-		err = server.ListenAndServe(ctx)
-	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "server:", err)
-		os.Exit(1)
+		return err
 	}
-	os.Exit(0)
+	testv1.HandleTest(server, testservice.Service{})
+	return server.ListenAndServe(ctx)
 }
 
 // activate returns the command of a server that starts as systemd starts one: the files are its descriptors from 3 on.

@@ -337,12 +337,12 @@ printf '%s\n' "${COMPREPLY[@]}"`
 			"ttcurl -d '{\"a\": 1}' " + path + " test.v1.T": methods,
 			"ttcurl " + path + " list ":                     "test.v1.Test\n",
 			"ttcurl " + path + " describe test.v1.Test/J":   "test.v1.Test/Join\n",
-			"ttcurl -max-":             "-max-messages\n-max-time\n",
-			"ttcurl -format ":          "json\ntext\n",
-			"ttcurl -proto ":           "\n",
-			"ttcurl completion ":       "bash\nzsh\nfish\n",
-			"ttcurl /nobody/there ":    "list\ndescribe\n",
-			"ttcurl -d 'not finished ": "\n",
+			"ttcurl -max-":                                  "-max-messages\n-max-time\n",
+			"ttcurl -format ":                               "json\ntext\n",
+			"ttcurl -proto ":                                "\n",
+			"ttcurl completion ":                            "bash\nzsh\nfish\n",
+			"ttcurl /nobody/there ":                         "list\ndescribe\n",
+			"ttcurl -d 'not finished ":                      "\n",
 		} {
 			if got := complete(line); got != want {
 				t.Errorf("%q is completed to %q, want %q", line, got, want)

@@ -31,6 +31,7 @@ func browser(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path),
+		chromedp.WSURLReadTimeout(patience), // rather than 20 s
 		chromedp.WindowSize(1200, 900),
 		chromedp.NoSandbox, // as it must be for root; the only page is our own
 		chromedp.DisableGPU,
