@@ -107,6 +107,7 @@ func ExampleServe() {
 		return
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
 	ended := make(chan error)
 	go func() { ended <- ttrpcx.Serve(ctx, server, l) }() // server.Serve(ctx, l)
 
