@@ -7,7 +7,6 @@ toolchain go1.26.8
 require (
 	github.com/containerd/log v0.1.0 // ttrpc logs through it
 	github.com/containerd/ttrpc v1.2.10
-	golang.org/x/net v0.51.0 // tests only: nettest
 	golang.org/x/sys v0.49.0 // peer credentials
 	google.golang.org/grpc v1.81.1 // codes and status, which ttrpc's errors are made of
 	google.golang.org/protobuf v1.36.12

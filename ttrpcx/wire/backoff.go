@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// The growth and spread of the pause between attempts are those of gRPC's connection backoff, and so is the time that
-	// an attempt may take: https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md. The pauses themselves are
-	// shorter than gRPC's, because a server on the same machine is back within milliseconds.
+	// The growth and spread of the pause between attempts are those of gRPC's connection backoff, and so is the time
+	// that an attempt may take: https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md. The pauses
+	// themselves are shorter than gRPC's, because a server on the same machine is back within milliseconds.
 	backoffFactor     = 1.6
 	backoffJitter     = 0.2
 	attemptTimeout    = 20 * time.Second

@@ -44,6 +44,7 @@ type replay struct {
 
 func (r *replay) Read(p []byte) (int, error)  { return copy(p, r.frame), nil }
 func (r *replay) Write(p []byte) (int, error) { return len(p), nil }
+func (r *replay) Close() error                { return nil }
 func (r *replay) LocalAddr() net.Addr         { return new(net.UnixAddr) }
 func (r *replay) RemoteAddr() net.Addr        { return new(net.UnixAddr) }
 

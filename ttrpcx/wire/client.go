@@ -7,13 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -26,12 +24,12 @@ type ClientOptions struct {
 	// slog.Default().
 	Logger *slog.Logger
 
-	// BackoffMax bounds the pause between attempts to connect. The first pause is 50 ms, each further one is 1.6 times as
-	// long, and each is up to 20 % shorter or longer at random. Default: 5 s.
+	// BackoffMax bounds the pause between attempts to connect. The first pause is 50 ms, each further one is 1.6 times
+	// as long, and each is up to 20 % shorter or longer at random. Default: 5 s.
 	BackoffMax time.Duration
 
-	// IOTimeout is how long the server may take nothing of what is written before its connection is closed. It is kept to
-	// within a quarter of itself. Default: 30 s.
+	// IOTimeout is how long the server may take nothing of what is written before its connection is closed. It is kept
+	// to within a quarter of itself. Default: 30 s.
 	IOTimeout time.Duration
 
 	// WaitForReady lets a call that finds no server wait until there is one, for as long as the call's deadline allows
@@ -40,16 +38,17 @@ type ClientOptions struct {
 	WaitForReady bool
 }
 
-// ClientConn is the client's end of a connection that outlives its server. Hand it to ttrpc.NewClient in place of a plain
-// connection: the client, and what is generated on top of it, then stays usable when the server goes away and comes
-// back, where it would otherwise fail every further call. It also gathers the frames that concurrent calls write into
-// fewer system calls, and it understands the method names that StreamMethod makes.
+// ClientConn is the client's end of a connection that outlives its server. Hand it to ttrpc.NewClient in place of a
+// plain connection: the client, and what is generated on top of it, then stays usable when the server goes away and
+// comes back, where it would otherwise fail every further call. It also gathers the frames that concurrent calls write
+// into fewer system calls, and it understands the method names that StreamMethod makes.
 //
-// A call of which the whole request was given to the kernel when the connection is lost ends with code Unavailable and a
-// message which says that the call may have run. Such a call is never sent again. Any other request cannot have run; it
-// goes to the next connection as if it had been made a moment later, with what is left of its timeout, unless the server
-// has answered it already. A call that reaches no server ends with code Unavailable and a message which says that it was
-// not sent. Messages that a stream still sends after its connection was lost are dropped, and the next receive tells why.
+// A call of which the whole request was given to the kernel when the connection is lost ends with code Unavailable and
+// a message which says that the call may have run. Such a call is never sent again. Any other request cannot have run;
+// it goes to the next connection as if it had been made a moment later, with what is left of its timeout, unless the
+// server has answered it already. A call that reaches no server ends with code Unavailable and a message which says
+// that it was not sent. Messages that a stream still sends after its connection was lost are dropped, and the next
+// receive tells why.
 //
 // A lost connection is replaced when a call needs it and not before. A connection that is lost before its first answer
 // and within BackoffMax of being made counts as a failed attempt, so that a server which only hangs up is not hammered.
@@ -81,8 +80,9 @@ type ClientConn struct {
 
 var _ net.Conn = (*ClientConn)(nil)
 
-// NewClientConn dials for the first time and returns that attempt's error as it is, so that a wrong address shows at the
-// start. With WaitForReady it tries again until ctx ends. Once NewClientConn has returned, only the values of ctx matter.
+// NewClientConn dials for the first time and returns that attempt's error as it is, so that a wrong address shows at
+// the start. With WaitForReady it tries again until ctx ends. Once NewClientConn has returned, only the values of ctx
+// matter.
 //
 // dial is called for every new connection, never twice at a time, with a context that ends after 20 s, when the
 // ClientConn is closed and when dial returns. It must return either a connection, which the ClientConn then owns, or an
@@ -97,8 +97,7 @@ func NewClientConn(
 		o.BackoffMax = defaultBackoffMax
 	}
 	c := &ClientConn{dial: dial, options: o, backoff: backoff{base: backoffBase, max: o.BackoffMax}}
-	c.out = writer{mu: &c.mu, lost: c.writeLost, tick: c.tick}
-	c.out.init(o.IOTimeout)
+	c.out.init(&c.mu, o.IOTimeout, c.writeLost, c.tick)
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for {
 		conn, err := c.attempt(ctx)
@@ -127,79 +126,55 @@ func NewClientConn(
 func (c *ClientConn) Write(p []byte) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for n < len(p) {
-		if c.out.closed {
-			return n, net.ErrClosed
-		}
-		f, used, err := c.cut.next(p[n:])
-		if err != nil {
-			return n, err
-		}
-		n += used
-		if f.size() > 0 {
-			c.send(&f)
-			f.part.free()
-		}
+	if c.out.closed {
+		return 0, net.ErrClosed
 	}
-	return n, nil
+	return c.cut.each(p, c.send)
 }
 
 // send writes f, lets it wait for a connection or drops it. mu is held.
-func (c *ClientConn) send(f *frame) {
+func (c *ClientConn) send(f frame) error {
 	if f.Type == TypeRequest {
-		f.made = time.Now()
-		expand(f)
+		f.made = clock()
+		expand(&f)
 		c.calls.add(f.StreamID) // before the write, because the answer can be read before the write returns
 	} else if !c.calls.has(f.StreamID) {
-		return
-	}
-	if c.out.conn == nil {
-		c.wait(f)
-		return
+		return nil
 	}
 	c.out.busy = c.calls.n > manyCalls
 	c.sending++
-	if n, err := c.out.write(f); err != nil && n < f.size() && !c.out.closed {
-		c.wait(f)
+	if n, err := c.out.write(&f); err != nil && n < f.size() {
+		c.wait(&f)
 	}
 	c.sending--
 	c.out.changed.Broadcast()
+	return nil
 }
 
 // wait lets f wait for a connection, or answers its call if it must not wait. mu is held.
 func (c *ClientConn) wait(f *frame) {
 	switch {
-	case !c.calls.has(f.StreamID): // by now
+	case c.out.closed, !c.calls.has(f.StreamID): // by now
 	case f.Type == TypeRequest && c.out.conn == nil && !c.options.WaitForReady && c.backoff.pause() > 0:
 		c.notSent(f.StreamID, c.backoff.err)
-	case c.out.queue == nil || len(c.out.queue.b)+f.size() <= maxWaiting:
+	case len(c.out.queue.bytes())+f.size() <= maxWaiting:
 		c.out.push(f)
 		c.wake()
-	case f.Type == TypeRequest || c.waiting()[f.StreamID]:
+	case f.Type == TypeRequest || c.prune()[f.StreamID]:
 		c.notSent(f.StreamID, errors.New("too much waits for a connection to the server"))
 		c.prune()
 	}
 }
 
-// waiting returns the calls whose requests are queued. mu is held.
-func (c *ClientConn) waiting() map[uint32]bool {
-	ids := make(map[uint32]bool)
-	c.filter(func(f *frame) bool {
-		if f.Type == TypeRequest {
-			ids[f.StreamID] = true
-		}
-		return true
-	})
-	return ids
-}
-
-// prune drops from the queue what nobody waits for any more, answers the calls whose deadline has passed, so that they
-// are not sent for nobody, and gives the others the time that is left to them. It returns the calls whose requests stay.
-// mu is held.
+// prune drops from the queue the frames of calls that were answered, answers the calls whose deadline has passed, and
+// takes the time that the others have waited off their timeouts. It returns the calls whose requests stay. mu is held.
 func (c *ClientConn) prune() map[uint32]bool {
 	ids := make(map[uint32]bool)
-	now := time.Now()
-	c.filter(func(f *frame) bool {
+	if c.out.queue == nil {
+		return ids
+	}
+	now := clock()
+	c.out.queue.filter(func(f *frame) bool {
 		switch {
 		case !c.calls.has(f.StreamID):
 			return false
@@ -215,29 +190,16 @@ func (c *ClientConn) prune() map[uint32]bool {
 	return ids
 }
 
-func (c *ClientConn) filter(keep func(*frame) bool) {
-	if c.out.queue != nil {
-		c.out.queue.filter(keep)
-		c.out.trim()
-	}
-}
-
 // age takes the time since f, a request, was made off its timeout. It reports whether there is some left.
-func age(f *frame, now time.Time) bool {
+func age(f *frame, now time.Duration) bool {
 	var r ttrpc.Request
 	if proto.Unmarshal(f.payload(), &r) != nil || r.TimeoutNano == 0 {
 		return true
 	}
-	r.TimeoutNano -= int64(now.Sub(f.made))
-	if r.TimeoutNano <= 0 {
-		return false
-	}
-	// Not longer than before, because the number is less and ttrpc encodes requests in the same way.
-	if payload, err := proto.Marshal(&r); err == nil && len(payload) <= int(f.Length) {
-		f.Length = uint32(len(payload))
-		f.head, f.tail, f.made = nil, AppendFrame(nil, f.Header, payload), now
-	}
-	return true
+	r.TimeoutNano -= int64(now - f.made)
+	f.setRequest(&r)
+	f.made = now
+	return r.TimeoutNano > 0
 }
 
 // notSent answers a call that reached no server. mu is held.
@@ -248,10 +210,7 @@ func (c *ClientConn) notSent(id uint32, err error) {
 // answer ends a call with code Unavailable. mu is held.
 func (c *ClientConn) answer(id uint32, message string) {
 	c.calls.remove(id)
-	st := status.New(codes.Unavailable, strings.ToValidUTF8(message, "\uFFFD"))
-	// Marshalling fails on invalid UTF-8 only.
-	payload, _ := proto.Marshal(&ttrpc.Response{Status: st.Proto()})
-	c.answers = AppendFrame(c.answers, Header{StreamID: id, Type: TypeResponse}, payload)
+	c.answers = append(c.answers, refusal(id, codes.Unavailable, message)...)
 	c.out.changed.Broadcast()
 }
 
@@ -259,7 +218,7 @@ func (c *ClientConn) answer(id uint32, message string) {
 // still read, for a while: a server that stops has answered all calls that it took. mu is held.
 func (c *ClientConn) writeLost() {
 	if conn := c.out.conn; conn.SetReadDeadline(time.Now().Add(linger)) != nil {
-		go conn.Close() //nolint:errcheck // closing can block; that the connection is gone is known already
+		go conn.Close() // closing can block; that the connection is gone is known already
 	}
 }
 
@@ -273,7 +232,7 @@ func (c *ClientConn) tick() {
 	}
 	if err := c.out.check(); err != nil {
 		c.out.fail(err)
-		go c.out.conn.Close() //nolint:errcheck // as above
+		go c.out.conn.Close() // as above
 	} else if c.out.writing {
 		c.out.arm()
 	}
@@ -298,20 +257,7 @@ func (c *ClientConn) lose(conn net.Conn, err error, proven bool) {
 		return
 	}
 	c.out.conn = nil
-	lost := c.answerLost(err, proven)
-	if proven || time.Since(c.since) >= c.options.BackoffMax {
-		c.backoff.succeeded()
-	} else {
-		c.failed(fmt.Errorf("connection lost at once: %w", err))
-	}
-	c.wake()
-	c.mu.Unlock()
-	c.options.Logger.Warn("connection to the server lost", "address", conn.RemoteAddr(), "error", err, "calls", lost)
-}
-
-// answerLost answers the calls whose requests were sent, and returns their number. mu is held.
-func (c *ClientConn) answerLost(err error, proven bool) (lost int) {
-	hint := ""
+	hint, lost := "", 0
 	if !proven {
 		hint = " before its first answer, as when it refuses this client, which its log would tell"
 	}
@@ -322,12 +268,19 @@ func (c *ClientConn) answerLost(err error, proven bool) (lost int) {
 			lost++
 		}
 	}
-	return lost
+	if proven || time.Since(c.since) >= c.options.BackoffMax {
+		c.backoff.succeeded()
+	} else {
+		c.failed(fmt.Errorf("connection lost at once: %w", err))
+	}
+	c.wake()
+	c.mu.Unlock()
+	c.options.Logger.Warn("connection to the server lost", "address", conn.RemoteAddr(), "error", err, "calls", lost)
 }
 
 // wake starts an attempt to connect if something waits for it. mu is held.
 func (c *ClientConn) wake() {
-	if c.out.conn == nil && c.out.queue != nil && !c.dialing && !c.out.closed {
+	if c.out.conn == nil && len(c.out.queue.bytes()) > 0 && !c.dialing && !c.out.closed {
 		c.dialing = true
 		go c.redial()
 	}
@@ -338,7 +291,7 @@ func (c *ClientConn) redial() {
 	for {
 		c.mu.Lock()
 		c.prune()
-		if c.out.queue == nil || c.out.closed {
+		if len(c.out.queue.bytes()) == 0 || c.out.closed {
 			c.dialing = false
 			c.mu.Unlock()
 			return
@@ -373,12 +326,9 @@ func (c *ClientConn) attempt(ctx context.Context) (net.Conn, error) {
 
 // sleep waits for d and reports whether ctx was still alive then.
 func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
+	timer, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-timer.Done()
 	return ctx.Err() == nil
 }
 
@@ -386,10 +336,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (c *ClientConn) failed(err error) {
 	c.backoff.failed(err)
 	if !c.options.WaitForReady {
-		for id := range c.waiting() {
+		for id := range c.prune() {
 			c.notSent(id, err)
 		}
-		c.out.drop()
+		c.out.queue.free()
+		c.out.queue = nil
 	}
 }
 

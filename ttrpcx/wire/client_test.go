@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -1173,12 +1174,12 @@ func TestSizes(t *testing.T) {
 	if err := c.UserOnCloseWait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if r.reader.part != nil || r.reader.large != nil || r.cut.part != nil || r.out.queue != nil {
+	if r.reader.part != nil || r.reader.backs != nil || r.cut.part != nil || r.out.queue != nil {
 		t.Error("keeps a buffer")
 	}
 }
 
-// What a server that drains refuses is its own answer, and no reason to connect anew.
+// What a server that drains refuses is its own answer, and no reason to connect again.
 func TestPassesRefusal(t *testing.T) {
 	p := newPipes()
 	server := serveOn(t, p, &tally{})
@@ -1267,7 +1268,8 @@ func TestClose(t *testing.T) {
 func TestNew(t *testing.T) {
 	down := errors.New("down")
 	t.Run("error", func(t *testing.T) {
-		r, err := NewClientConn(t.Context(), func(context.Context) (net.Conn, error) { return nil, down }, ClientOptions{})
+		dial := func(context.Context) (net.Conn, error) { return nil, down }
+		r, err := NewClientConn(t.Context(), dial, ClientOptions{})
 		if r != nil || err != down {
 			t.Errorf("got %v, %v", r, err)
 		}
@@ -1345,4 +1347,216 @@ func TestNoGoroutine(t *testing.T) {
 	p.send(3, TypeResponse, 0, nil)
 	<-read
 	wantGoroutines(t, before)
+}
+
+// A request that was answered while it was being written is not sent to the next server, where it would run.
+func TestAnsweredWhileWriting(t *testing.T) {
+	for _, wait := range []bool{false, true} {
+		r, next := newRaw(t, ClientOptions{BackoffMax: 1, WaitForReady: wait}, nil)
+		p := next()
+		wrote := make(chan struct{})
+		go func() {
+			defer close(wrote)
+			write(t, r, 1, TypeRequest, 0, make([]byte, 2<<20))
+		}()
+		if _, err := io.ReadFull(p.conn, make([]byte, HeaderSize)); err != nil {
+			t.Fatal(err)
+		}
+		go p.conn.Write(refusal(1, codes.Unavailable, "draining"))
+		wantAnswer(t, r, 1, "draining")
+		p.conn.Close()
+		<-wrote
+		go r.Read(make([]byte, 1))
+		write(t, r, 3, TypeRequest, 0, requestOf(t, 0))
+		next().want(3, TypeRequest)
+	}
+}
+
+// When the connection is lost, requests that were still queued go to the next one; only of the others it is said that
+// they may have run.
+func TestQueuedWasNotSent(t *testing.T) {
+	r, next := newRaw(t, ClientOptions{BackoffMax: 1}, nil)
+	p := next()
+	for id := uint32(1); id <= 2*manyCalls+1; id += 2 {
+		go write(t, r, id, TypeRequest, 0, requestOf(t, 0))
+		p.want(id, TypeRequest)
+	}
+	go p.send(1, TypeResponse, 0, nil)
+	readFrame(t, r)
+	queued := []uint32{101, 103, 105}
+	for _, id := range queued {
+		write(t, r, id, TypeRequest, FlagRemoteOpen, requestOf(t, 0))
+	}
+	write(t, r, 103, TypeData, 0, []byte("message"))
+	write(t, r, 3, TypeData, 0, []byte("of a call that was sent"))
+	if _, err := io.ReadFull(p.conn, make([]byte, HeaderSize)); err != nil { // of 101
+		t.Fatal(err)
+	}
+	p.conn.Close()
+	for range manyCalls {
+		h, payload := readFrame(t, r)
+		if h.StreamID > 2*manyCalls+1 || !bytes.Contains(payload, []byte(mayHaveRun)) {
+			t.Errorf("got %+v, %q", h, payload)
+		}
+	}
+	p = next()
+	for _, id := range queued {
+		p.want(id, TypeRequest)
+	}
+	p.want(103, TypeData)
+}
+
+// A request that waited has what is left of its timeout when it is sent.
+func TestTimeoutGoesOnWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		peers := make(chan net.Conn, 1)
+		r, err := NewClientConn(t.Context(), func(context.Context) (net.Conn, error) {
+			if down.Load() {
+				return nil, syscall.ECONNREFUSED
+			}
+			client, server := net.Pipe()
+			peers <- server
+			return client, nil
+		}, quiet(ClientOptions{WaitForReady: true, BackoffMax: 100 * time.Millisecond}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		p := peer{t, <-peers}
+		const timeout = 10 * time.Second
+		wantLeft := func(id uint32, made time.Time) {
+			t.Helper()
+			var req ttrpc.Request
+			if err := proto.Unmarshal(p.want(id, TypeRequest), &req); err != nil {
+				t.Fatal(err)
+			}
+			waited := time.Since(made)
+			left := time.Duration(req.TimeoutNano)
+			if waited < 3*time.Second || left != timeout-waited || req.Service != "s" || req.Method != "m" {
+				t.Errorf("got %v, want %v to be left", &req, timeout-waited)
+			}
+		}
+
+		// A server that takes nothing is as good as none.
+		made := time.Now()
+		go write(t, r, 1, TypeRequest, 0, requestOf(t, timeout))
+		time.Sleep(3 * time.Second)
+		go r.Read(make([]byte, 1))
+		p.conn.Close()
+		p = peer{t, <-peers}
+		wantLeft(1, made)
+
+		down.Store(true)
+		p.conn.Close()
+		synctest.Wait()
+		made = time.Now()
+		write(t, r, 3, TypeRequest, 0, requestOf(t, timeout))
+		time.Sleep(4 * time.Second)
+		write(t, r, 5, TypeRequest, 0, requestOf(t, time.Second))
+		write(t, r, 7, TypeRequest, 0, requestOf(t, 0))
+		time.Sleep(time.Second)
+		down.Store(false)
+		p = peer{t, <-peers}
+		wantLeft(3, made)
+		p.want(7, TypeRequest)
+	})
+}
+
+// Calls that the server never answers, as when they were cancelled and their handlers hang, cost next to nothing.
+func TestForgottenCallsCostLittle(t *testing.T) {
+	const calls = 500_000
+	r := newClientConn(t, &replay{}, ClientOptions{})
+	heap := func() uint64 {
+		r.mu.Lock()
+		for r.out.flushing {
+			r.out.changed.Wait()
+		}
+		r.mu.Unlock()
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // empties pools
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	b := request(1, 0)
+	for id := uint32(1); id < 2*calls; id += 2 {
+		binary.BigEndian.PutUint32(b[4:], id)
+		if _, err := r.Write(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if grown := int64(heap()) - int64(before); grown > 3*calls {
+		t.Errorf("%d calls cost %d bytes", calls, grown)
+	}
+	runtime.KeepAlive(r)
+}
+
+// A server that speaks something else is not taken for one that sends a very long frame.
+func TestNoFrames(t *testing.T) {
+	r, next := newRaw(t, ClientOptions{}, nil)
+	p := next()
+	go write(t, r, 1, TypeRequest, 0, requestOf(t, 0))
+	p.want(1, TypeRequest)
+	go p.conn.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+	wantAnswer(t, r, 1, "none of ttrpc's")
+}
+
+// ends is a connection that closes its owner when it ends.
+type ends struct {
+	replay
+	r     io.Reader
+	owner *ClientConn
+}
+
+func (c *ends) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if err != nil {
+		c.owner.Close()
+	}
+	return n, err
+}
+
+func (c *ends) Close() error { return c.owner.Close() }
+
+// FuzzClientRead checks that ttrpc gets the same bytes however they arrive: whole frames and no others.
+func FuzzClientRead(f *testing.F) {
+	data := dataFrame(1, 0, "message")
+	long := AppendFrame(nil, Header{StreamID: 3, Type: TypeResponse}, make([]byte, ttrpcBuffer))
+	over := Header{Length: MaxPayload + 9, StreamID: 3, Type: TypeResponse}.Append(nil)
+	f.Add(frames(data, long, data, data[:5]), uint16(7), uint16(100))
+	f.Add(frames(data, long[:len(long)-1]), uint16(4095), uint16(4096))
+	f.Add(frames(data, over, []byte("xy")), uint16(1), uint16(1))
+	f.Add(frames(data, []byte("HTTP/1.1 400 Bad Request")), uint16(3), uint16(5000))
+	f.Fuzz(func(t *testing.T, b []byte, step, size uint16) {
+		var want []byte
+		for rest := b; len(rest) >= HeaderSize; {
+			h, _ := ParseHeader(rest)
+			n := HeaderSize + int64(h.Length)
+			if h.Length > MaxPayload+1<<16 && h.Type >= TypeRequest && h.Type <= TypeData {
+				t.Skip("too long to wait for")
+			}
+			if h.Type < TypeRequest || h.Type > TypeData || n > int64(len(rest)) && h.Length <= MaxPayload {
+				break
+			}
+			have := min(n, int64(len(rest)))
+			want, rest = append(want, rest[:have]...), rest[have:]
+			want = append(want, make([]byte, n-have)...)
+		}
+		conn := &ends{r: &stepReader{bytes.Clone(b), int(step) + 1}}
+		c := newClientConn(t, conn, ClientOptions{})
+		conn.owner = c
+		var got []byte
+		p := make([]byte, int(size)+1)
+		for {
+			n, err := c.Read(p)
+			if got = append(got, p[:n]...); err != nil {
+				break
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("got %d bytes, want %d", len(got), len(want))
+		}
+	})
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"sync"
 )
@@ -12,9 +13,8 @@ type reader struct {
 	proven bool     // a frame was read from conn
 	part   *buffer  // the start of a frame; nil between frames
 	ready  []byte   // what is handed out next
-	large  *[]byte  // backs ready, if it has a large frame
+	backs  *[]byte  // backs ready, if it comes from large
 	long   int64    // bytes still to come of a frame that is over MaxPayload
-	pad    int64    // bytes that such a frame lacks because its connection was lost
 }
 
 // Read hands out what the server sent and the answers to the calls that it can no longer answer. It returns
@@ -25,42 +25,23 @@ type reader struct {
 func (c *ClientConn) Read(p []byte) (int, error) {
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
-	r := &c.reader
-	for {
+	for r := &c.reader; ; {
+		n := 0
 		switch {
 		case len(r.ready) > 0:
-			n := copy(p, r.ready)
-			r.handedOut(n)
-			return n, nil
-		case r.pad > 0:
-			n := int(min(r.pad, int64(len(p))))
-			clear(p[:n])
-			r.pad -= int64(n)
-			return n, nil
-		case r.conn == nil:
-			if !c.await() {
-				return 0, net.ErrClosed
+			n = copy(p, r.ready)
+			if r.ready = r.ready[n:]; len(r.ready) == 0 {
+				r.recycle()
 			}
-		case len(p) < ttrpcBuffer:
-			b := make([]byte, ttrpcBuffer)
-			if n := c.fill(b); n > 0 {
-				r.ready = b[:n]
-			}
-		default:
-			if n := c.fill(p[:ttrpcBuffer]); n > 0 {
-				return n, nil
-			}
+		case r.long > 0:
+			n = c.passLong(p)
+		case r.conn != nil:
+			n = c.fill(p)
+		case !c.await():
+			return 0, net.ErrClosed
 		}
-	}
-}
-
-// handedOut notes that the first n bytes of ready are not needed any more.
-func (r *reader) handedOut(n int) {
-	if r.ready = r.ready[n:]; len(r.ready) == 0 {
-		r.ready = nil
-		if r.large != nil {
-			large.Put(r.large)
-			r.large = nil
+		if n > 0 {
+			return n, nil
 		}
 	}
 }
@@ -69,40 +50,84 @@ func (r *reader) handedOut(n int) {
 func (c *ClientConn) await() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for {
-		switch {
-		case c.out.closed:
-			return false
-		case len(c.answers) > 0:
-			c.reader.ready, c.answers = c.answers, nil
-			return true
-		case c.out.conn != nil:
-			c.reader.conn, c.reader.proven = c.out.conn, false
-			return true
-		}
+	for !c.out.closed && len(c.answers) == 0 && c.out.conn == nil {
 		c.out.changed.Wait()
+	}
+	switch {
+	case c.out.closed:
+		return false
+	case len(c.answers) > 0:
+		c.reader.ready, c.answers = c.answers, nil
+	default:
+		c.reader.conn, c.reader.proven = c.out.conn, false
+	}
+	return true
+}
+
+// passLong hands out a part of a frame that is over MaxPayload. ttrpc.Client throws such a payload away and fails the
+// call. So nobody misses what the connection loses of it, and it need not be held back until it is whole.
+func (c *ClientConn) passLong(p []byte) (n int) {
+	r := &c.reader
+	p = p[:min(int64(len(p)), r.long)]
+	if r.conn == nil {
+		clear(p)
+		n = len(p)
+	} else {
+		var err error
+		if n, err = r.conn.Read(p); err != nil {
+			c.end(err)
+		}
+	}
+	r.long -= int64(n)
+	return n
+}
+
+// large has buffers for what does not fit into p, for whichever connection needs one next. They have minLarge bytes at
+// least, so that there are not too many kinds. Collections empty it.
+var large sync.Pool // of *[]byte
+
+const minLarge = 64 << 10
+
+// recycle gives back what backs ready.
+func (r *reader) recycle() {
+	if r.ready = nil; r.backs != nil {
+		large.Put(r.backs)
+		r.backs = nil
 	}
 }
 
-// fill reads from the connection into p, of length ttrpcBuffer, and returns the length of the whole frames in it.
+// fill reads once, or until the frame that was begun is whole. It returns the length of the whole frames that are in p
+// then, or makes them ready if they do not fit.
 func (c *ClientConn) fill(p []byte) int {
 	r := &c.reader
-	have := 0
+	have, missing, room := 0, 1, ttrpcBuffer
 	if r.part != nil {
-		have = copy(p, r.part.b)
-		r.part.free()
-		r.part = nil
-		if h, ok := ParseHeader(p[:have]); ok && HeaderSize+int(h.Length) > len(p) {
-			c.fillLarge(p[:have], HeaderSize+int(h.Length))
-			return 0
+		have = len(r.part.b)
+		if h, ok := ParseHeader(r.part.b); ok {
+			missing = HeaderSize + int(h.Length) - have
+			room = max(room, have+missing)
 		}
 	}
-	n, err := r.conn.Read(p[have:])
+	if room > len(p) {
+		b, ok := large.Get().(*[]byte)
+		if !ok || cap(*b) < room {
+			fresh := make([]byte, max(room, minLarge))
+			b = &fresh
+		}
+		p, r.backs = *b, b
+	}
+	p = p[:room]
+	if have > 0 {
+		copy(p, r.part.b)
+		r.part.free()
+		r.part = nil
+	}
+	n, err := io.ReadAtLeast(r.conn, p[have:], missing)
 	p = p[:have+n]
 	whole, bad := c.scan(p)
-	if rest := p[whole:]; len(rest) > 0 {
+	if whole < len(p) {
 		r.part = newBuffer()
-		r.part.b = append(r.part.b, rest...)
+		r.part.b = append(r.part.b, p[whole:]...)
 	}
 	if bad != nil {
 		err = bad
@@ -110,46 +135,18 @@ func (c *ClientConn) fill(p []byte) int {
 	if err != nil {
 		c.end(err)
 	}
-	return whole
+	if r.backs == nil {
+		return whole
+	}
+	if r.ready = p[:whole]; whole == 0 {
+		r.recycle()
+	}
+	return 0
 }
 
-// large has buffers for frames that are longer than a read, for whichever connection needs one next. Collections empty
-// it.
-var large sync.Pool // of *[]byte
-
-// minLarge is the least length in bytes of such a buffer, so that there are not too many kinds.
-const minLarge = 64 << 10
-
-// fillLarge reads a frame of size bytes, which starts with start, and makes it ready.
-func (c *ClientConn) fillLarge(start []byte, size int) {
-	r := &c.reader
-	b, ok := large.Get().(*[]byte)
-	if !ok || cap(*b) < size {
-		fresh := make([]byte, max(size, minLarge))
-		b = &fresh
-	}
-	frame := (*b)[:size]
-	n := copy(frame, start)
-	for n < size {
-		m, err := r.conn.Read(frame[n:])
-		if n += m; err != nil && n < size {
-			large.Put(b)
-			c.end(err)
-			return
-		}
-	}
-	_, _ = c.scan(frame)
-	r.ready, r.large = frame, b
-}
-
-// scan returns the length of the whole frames in b and marks the calls that they end. It returns an error for bytes that
-// are no frames.
+// scan returns the length of the whole frames in b and marks the calls that they end. It returns an error for bytes
+// that are no frames.
 func (c *ClientConn) scan(b []byte) (whole int, err error) {
-	r := &c.reader
-	if r.long > 0 {
-		whole = int(min(r.long, int64(len(b))))
-		r.long -= int64(whole)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
@@ -167,12 +164,10 @@ func (c *ClientConn) scan(b []byte) (whole int, err error) {
 		case h.Length <= MaxPayload:
 			return whole, nil
 		default:
-			// ttrpc.Client throws this payload away and fails the call. So nobody misses the end of it if the connection
-			// is lost, and there is no need to hold the frame back until it is whole.
-			r.long = missing
+			c.reader.long = missing
 			whole = len(b)
 		}
-		r.proven = true
+		c.reader.proven = true
 		if h.closes() {
 			c.calls.remove(h.StreamID)
 		}
@@ -185,6 +180,5 @@ func (c *ClientConn) end(err error) {
 	conn := r.conn
 	r.part.free()
 	r.part, r.conn = nil, nil
-	r.pad, r.long = r.long, 0
 	c.lose(conn, err, r.proven)
 }

@@ -5,15 +5,23 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // frame is a whole frame, in two parts if it was written so.
 type frame struct {
 	Header
 	head, tail []byte
-	part       *buffer   // backs head
-	made       time.Time // when a client wrote it, if it is a request
+	part       *buffer       // backs head
+	made       time.Duration // clock when a client wrote it, if it is a request
 }
+
+var start = time.Now()
+
+// clock returns the time since some moment, at half the price of time.Now.
+func clock() time.Duration { return time.Since(start) }
 
 func (f *frame) size() int { return len(f.head) + len(f.tail) }
 
@@ -23,6 +31,15 @@ func (f *frame) payload() []byte {
 		return slices.Concat(f.head, f.tail)[HeaderSize:]
 	}
 	return f.tail[HeaderSize:]
+}
+
+// setRequest makes r the payload. It must not be longer than the one before: a request that ttrpc has encoded is not,
+// after a number in it got less or text got shorter.
+func (f *frame) setRequest(r *ttrpc.Request) {
+	if payload, err := proto.Marshal(r); err == nil && len(payload) <= int(f.Length) {
+		f.Length = uint32(len(payload))
+		f.head, f.tail = nil, AppendFrame(nil, f.Header, payload)
+	}
 }
 
 // cutter cuts what is written into frames. ttrpc gives each frame a Write of its own or, if it is too long for its
@@ -63,10 +80,26 @@ func (c *cutter) next(b []byte) (f frame, n int, err error) {
 	return frame{Header: h, head: part.b, part: part, tail: b[n : n+missing]}, n + missing, nil
 }
 
+// each calls do with each frame that ends in b, and frees it. It returns how many bytes of b were used.
+func (c *cutter) each(b []byte, do func(frame) error) (n int, err error) {
+	for n < len(b) {
+		f, used, err := c.next(b[n:])
+		if err == nil && f.size() > 0 {
+			err = do(f)
+			f.part.free()
+		}
+		if err != nil {
+			return n, err
+		}
+		n += used
+	}
+	return n, nil
+}
+
 // buffer is a pooled byte slice, so that an idle connection holds none. It has whole frames or the start of one.
 type buffer struct {
 	b    []byte
-	made []time.Time // frame.made of the requests in b
+	made []time.Duration // frame.made of the requests in b
 }
 
 var buffers = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, ttrpcBuffer)} }}
@@ -75,11 +108,18 @@ func newBuffer() *buffer { return buffers.Get().(*buffer) }
 
 // free gives the buffer back. It does nothing for nil.
 func (b *buffer) free() {
-	if b == nil {
-		return
+	if b != nil {
+		b.b, b.made = b.b[:0], b.made[:0]
+		buffers.Put(b)
 	}
-	b.b, b.made = b.b[:0], b.made[:0]
-	buffers.Put(b)
+}
+
+// bytes returns what is in b, which may be nil.
+func (b *buffer) bytes() []byte {
+	if b == nil {
+		return nil
+	}
+	return b.b
 }
 
 // push appends a copy of f.

@@ -3,6 +3,12 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
+
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -78,4 +84,11 @@ func AppendFrame(b []byte, h Header, payload []byte) []byte {
 	}
 	h.Length = uint32(len(payload))
 	return append(h.Append(b), payload...)
+}
+
+// refusal returns the frame that ends a call in the place of ttrpc.
+func refusal(id uint32, code codes.Code, message string) []byte {
+	st := status.New(code, strings.ToValidUTF8(message, "\uFFFD"))
+	payload, _ := proto.Marshal(&ttrpc.Response{Status: st.Proto()}) // fails on invalid UTF-8 only
+	return AppendFrame(nil, Header{StreamID: id, Type: TypeResponse}, payload)
 }

@@ -9,17 +9,14 @@ import (
 	"time"
 
 	"github.com/containerd/ttrpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
 
 const (
 	// DefaultMaxCalls is the number of calls that may be open on one connection if the options do not say.
 	DefaultMaxCalls = 256
 
-	// maxReceiving bounds the bytes of all large frames that are being received, over all connections of a Guard. A frame
-	// that finds no room is not read until there is some.
+	// maxReceiving bounds the bytes of all large frames that are being received, over all connections of a Guard. A
+	// frame that finds no room is not read until there is some.
 	maxReceiving = 64 << 20
 
 	// maxReadAhead is how many bytes are read while one and the same write is stuck. Without a bound a peer that
@@ -65,7 +62,7 @@ type GuardOptions struct {
 // full, and delays its connection by a second before it does.
 type Guard struct {
 	options   GuardOptions
-	methods   *methods
+	methods   methods
 	receiving *budget
 }
 
@@ -79,12 +76,10 @@ func NewGuard(o GuardOptions) *Guard {
 
 // Wrap returns a GuardedConn over c, which it owns from then on.
 func (g *Guard) Wrap(c net.Conn) *GuardedConn {
-	conn := &GuardedConn{
-		conn: c, guard: g, judge: judge{maxCalls: g.options.MaxCalls}, request: requestParser{methods: g.methods},
-	}
+	conn := &GuardedConn{conn: c, guard: g, judge: judge{maxCalls: g.options.MaxCalls}}
 	conn.ctx, conn.end = context.WithCancel(context.Background())
-	conn.out = writer{mu: &conn.mu, conn: c, lost: conn.writeLost, tick: conn.tick}
-	conn.out.init(g.options.IOTimeout)
+	conn.out.init(&conn.mu, g.options.IOTimeout, conn.writeLost, conn.tick)
+	conn.out.conn = c
 	return conn
 }
 
@@ -105,11 +100,11 @@ type GuardedConn struct {
 	ctx   context.Context // ends with the connection
 	end   func()          // ends ctx
 
-	readMu sync.Mutex // held by Read; taken before mu
-	input  input      // guarded by readMu
+	readMu  sync.Mutex    // held by Read; taken before mu
+	input   input         // guarded by readMu, as is request
+	request requestParser // reads the current frame if it is a request
 
 	mu      sync.Mutex
-	request requestParser // reads the current frame if it is a request
 	cut     cutter
 	out     writer
 	judge   judge
@@ -170,44 +165,30 @@ func (c *GuardedConn) Drain() <-chan struct{} {
 func (c *GuardedConn) awaitDrained() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.out.ended() == nil && (len(c.judge.calls) > 0 || c.out.queue != nil || c.out.writing || c.cut.part != nil) {
+	for c.out.ended() == nil && (len(c.judge.calls) > 0 || c.out.pending() || c.cut.part != nil) {
 		c.out.changed.Wait()
 	}
 	close(c.drained)
 }
 
-// Write writes b or queues a copy of it. An error that befalls queued bytes later ends the connection and is returned by
-// the next Write. Write waits while 256 KiB are queued.
+// Write writes b or queues a copy of it. An error that befalls queued bytes later ends the connection and is returned
+// by the next Write. Write waits while 256 KiB are queued.
 func (c *GuardedConn) Write(b []byte) (n int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for n < len(b) {
-		if err := c.out.ended(); err != nil {
-			return n, err
-		}
-		f, used, err := c.cut.next(b[n:])
-		if err != nil {
-			return n, err
-		}
-		if f.size() > 0 {
-			if err := c.send(&f); err != nil {
-				return n, err
-			}
-		}
-		n += used
+	if err := c.out.ended(); err != nil {
+		return 0, err
 	}
-	return n, nil
+	return c.cut.each(b, c.send)
 }
 
 // send writes f and takes note of the call that it ends. mu is held.
-func (c *GuardedConn) send(f *frame) error {
-	others := len(c.judge.calls) - 1
-	if c.judge.answered(f) {
+func (c *GuardedConn) send(f frame) error {
+	c.out.busy = len(c.judge.calls) > manyCalls
+	if c.judge.answered(&f) {
 		c.out.changed.Broadcast()
 	}
-	c.out.busy = others >= manyCalls
-	_, err := c.out.write(f)
-	f.part.free()
+	_, err := c.out.write(&f)
 	return err
 }
 
@@ -217,19 +198,21 @@ func (c *GuardedConn) Close() error {
 	c.mu.Lock()
 	c.end()
 	c.out.finish()
-	c.settle() // ttrpc need not read again
 	c.mu.Unlock()
+	c.giveShare() // ttrpc need not read again
 	return c.conn.Close()
 }
 
 // writeLost is told that nothing more can be written. mu is held.
 func (c *GuardedConn) writeLost() {
 	c.end()
-	c.out.drop()
-	go c.conn.Close() //nolint:errcheck // closing can block; why the connection has ended is known already
+	c.out.queue.free()
+	c.out.queue = nil
+	go c.conn.Close() // closing can block; why the connection has ended is known already
 }
 
-// tick counts the time of a peer that does not finish a frame or takes nothing, and of one that waits for a call to end.
+// tick counts the time of a peer that does not finish a frame or takes nothing, and of one that waits for a call to
+// end.
 func (c *GuardedConn) tick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -255,17 +238,3 @@ func (c *GuardedConn) tick() {
 		c.judge.calls = nil // a map keeps the room of its busiest time
 	}
 }
-
-// refusal returns the payload of a response that ttrpc's handlers had no part in.
-func refusal(code codes.Code, message string) []byte {
-	b, err := proto.Marshal(&ttrpc.Response{Status: status.New(code, message).Proto()})
-	if err != nil {
-		panic(fmt.Sprintf("wire: marshal refusal: %v", err)) // a constant message is always valid
-	}
-	return b
-}
-
-var (
-	refusedDraining = refusal(codes.Unavailable, "server is shutting down")
-	refusedBusy     = refusal(codes.ResourceExhausted, "too many calls are open on this connection")
-)

@@ -3,6 +3,8 @@ package wire
 import (
 	"errors"
 	"io"
+
+	"google.golang.org/grpc/codes"
 )
 
 // input is what the reading half of a GuardedConn keeps from one Read to the next.
@@ -10,6 +12,8 @@ type input struct {
 	part  *buffer // read and not judged yet; nil if there is nothing
 	ready []byte  // judged and not handed out yet, for callers with small slices
 	err   error   // of the connection; what is left is handed out first
+	last  int     // bytes that the last read brought
+	done  bool    // a frame was finished since the last read
 	frame Header  // the current frame
 	left  int     // bytes of its payload to come
 	skip  bool    // it is not handed on
@@ -20,13 +24,12 @@ type input struct {
 func (c *GuardedConn) Read(p []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	in := &c.input
-	if len(in.ready) == 0 && len(p) >= ttrpcBuffer {
+	switch {
+	case len(in.ready) > 0 || len(p) == 0:
+	case len(p) >= ttrpcBuffer:
 		return c.judged(p[:max(ttrpcBuffer, min(in.left, len(p)))])
-	}
-	if len(in.ready) == 0 && len(p) > 0 {
+	default:
 		b := make([]byte, ttrpcBuffer)
 		n, err := c.judged(b)
 		if err != nil {
@@ -39,7 +42,7 @@ func (c *GuardedConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// judged fills p with frames, or parts of frames, that ttrpc may see. mu is held.
+// judged fills p with frames, or parts of frames, that ttrpc may see.
 func (c *GuardedConn) judged(p []byte) (int, error) {
 	in := &c.input
 	for {
@@ -51,7 +54,7 @@ func (c *GuardedConn) judged(p []byte) (int, error) {
 		}
 		if in.left == 0 && n < HeaderSize || n == 0 {
 			if in.err != nil {
-				c.settle()
+				c.giveShare()
 				return 0, io.EOF
 			}
 			n += c.fill(p[n:], n > 0 || in.left > 0)
@@ -60,7 +63,9 @@ func (c *GuardedConn) judged(p []byte) (int, error) {
 		if err != nil {
 			in.err = err
 			if !errors.Is(err, io.EOF) {
+				c.mu.Lock()
 				c.refuse(err)
+				c.mu.Unlock()
 			}
 		} else if used < n {
 			in.part = newBuffer()
@@ -72,28 +77,35 @@ func (c *GuardedConn) judged(p []byte) (int, error) {
 	}
 }
 
-// fill reads what has arrived into p, without mu meanwhile, and notes the error if there is one. mu is held.
+// fill reads what has arrived into p, and notes the error if there is one.
 func (c *GuardedConn) fill(p []byte, inFrame bool) int {
+	in := &c.input
+	c.mu.Lock()
+	if c.out.writing {
+		c.out.ahead += in.last
+	}
 	for c.out.writing && c.out.ahead >= maxReadAhead && c.out.ended() == nil {
 		c.out.changed.Wait()
+	}
+	if in.done {
+		c.unread, in.done = 0, false
 	}
 	if inFrame {
 		c.inFrame = true
 		c.out.arm()
 	}
 	c.mu.Unlock()
-	n, err := c.conn.Read(p)
-	c.mu.Lock()
-	c.inFrame = false
-	c.input.err = err
-	if c.out.writing {
-		c.out.ahead += n
+	in.last, in.err = c.conn.Read(p)
+	if inFrame {
+		c.mu.Lock()
+		c.inFrame = false
+		c.mu.Unlock()
 	}
-	return n
+	return in.last
 }
 
 // sift moves what ttrpc may see to the front of p and returns its length. used is how much of p is dealt with; the
-// rest is to be judged again, with what comes after it. mu is held.
+// rest is to be judged again, with what comes after it.
 func (c *GuardedConn) sift(p []byte) (w, used int, err error) {
 	in := &c.input
 	for used < len(p) {
@@ -132,12 +144,14 @@ func (c *GuardedConn) sift(p []byte) (w, used int, err error) {
 }
 
 // admit makes h the header of the current frame. A frame that has to wait waits if mayWait; else admit returns false,
-// because ttrpc must have what came before it first. mu is held, but not while it waits.
+// because ttrpc must have what came before it first.
 func (c *GuardedConn) admit(h Header, mayWait bool) (bool, error) {
 	large := h.Length >= largeFrame
 	if large && !mayWait {
 		return false, nil
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	v, err := c.judge.judge(h)
 	for ; v == hold && err == nil; v, err = c.judge.judge(h) {
 		if !mayWait {
@@ -159,9 +173,9 @@ func (c *GuardedConn) admit(h Header, mayWait bool) (bool, error) {
 	}
 	switch {
 	case v == busy:
-		c.answer(h.StreamID, refusedBusy)
+		c.refuseCall(h, codes.ResourceExhausted, "too many calls are open on this connection")
 	case v == ending:
-		c.answer(h.StreamID, refusedDraining)
+		c.refuseCall(h, codes.Unavailable, "server is shutting down")
 	case h.Type == TypeRequest:
 		c.request.reset(int(h.Length))
 	}
@@ -170,11 +184,12 @@ func (c *GuardedConn) admit(h Header, mayWait bool) (bool, error) {
 	return true, nil
 }
 
-// answer refuses a call. It queues the answer, because the peer may not read before its own frames are read. mu is held.
-func (c *GuardedConn) answer(id uint32, payload []byte) {
-	h := Header{Length: uint32(len(payload)), StreamID: id, Type: TypeResponse}
-	// If it cannot be written any more, nobody waits for it.
-	_, _ = c.out.enqueue(&frame{Header: h, tail: AppendFrame(nil, h, payload)})
+// refuseCall answers in the place of ttrpc. It queues the answer, because the peer may not read before its own frames
+// are read. mu is held.
+func (c *GuardedConn) refuseCall(h Header, code codes.Code, message string) {
+	b := refusal(h.StreamID, code, message)
+	answer, _ := ParseHeader(b)
+	_, _ = c.out.enqueue(&frame{Header: answer, tail: b}) // if it cannot be written, nobody waits for it
 }
 
 // takeShare waits until n more bytes may be received, without mu meanwhile. mu is held.
@@ -185,33 +200,39 @@ func (c *GuardedConn) takeShare(n int) error {
 	if !ok {
 		return io.EOF
 	}
-	c.share = n
 	if c.out.ended() != nil {
-		c.settle()
+		c.guard.receiving.give(n)
 		return io.EOF
 	}
+	c.share = n
 	return nil
 }
 
-// settle gives back the share of the current frame. mu is held.
-func (c *GuardedConn) settle() {
-	if c.share > 0 {
-		c.guard.receiving.give(c.share)
-		c.share = 0
-	}
+// giveShare gives back the share of the current frame.
+func (c *GuardedConn) giveShare() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.guard.receiving.give(c.share)
+	c.share = 0
 }
 
-// finish ends a frame all of which was read. mu is held.
+// finish ends a frame all of which was read.
 func (c *GuardedConn) finish() error {
 	in := &c.input
-	c.unread = 0
-	c.settle()
+	in.done = true
+	if in.frame.Length >= largeFrame {
+		c.giveShare()
+	}
 	if in.frame.Type != TypeRequest || in.skip {
 		return nil
 	}
 	if err := c.request.finish(); err != nil {
 		return err
 	}
-	c.judge.opened(in.frame.StreamID, c.request.kind())
+	if kind := c.request.kind(c.guard.methods); kind != unary {
+		c.mu.Lock()
+		c.judge.opened(in.frame.StreamID, kind)
+		c.mu.Unlock()
+	}
 	return nil
 }

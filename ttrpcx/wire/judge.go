@@ -42,64 +42,52 @@ type judge struct {
 // judge says what becomes of the frame with header h, or why the client is to be refused. A call for which it says pass
 // is open from then on.
 func (j *judge) judge(h Header) (verdict, error) {
+	open, known := j.calls[h.StreamID]
 	switch {
 	case h.Length > MaxPayload:
 		return drop, fmt.Errorf("frame of %d bytes is over the limit of %d", h.Length, MaxPayload)
-	case h.Type == TypeRequest:
-		return j.request(h)
-	case h.Type == TypeData:
-		return j.data(h)
-	}
-	return drop, fmt.Errorf("frame type %d is not one that clients send", h.Type)
-}
-
-func (j *judge) request(h Header) (verdict, error) {
-	if h.StreamID%2 == 0 {
+	case h.Type == TypeRequest && h.StreamID%2 == 0:
 		return drop, fmt.Errorf("stream id %d of a request is even", h.StreamID)
-	}
-	if h.StreamID <= j.lastID {
+	case h.Type == TypeRequest && h.StreamID <= j.lastID:
 		return drop, fmt.Errorf("stream id %d of a request is not higher than %d", h.StreamID, j.lastID)
-	}
-	full := len(j.calls) >= j.maxCalls
-	if full && j.sending == 0 && !j.overdue && !j.draining {
-		return hold, nil
-	}
-	j.lastID = h.StreamID
-	switch {
-	case j.draining:
-		return ending, nil
-	case full:
-		return busy, nil
-	}
-	if j.calls == nil {
-		j.calls = make(map[uint32]call)
-	}
-	j.calls[h.StreamID] = call{}
-	return pass, nil
-}
-
-func (j *judge) data(h Header) (verdict, error) {
-	if h.StreamID > j.lastID {
+	case h.Type == TypeRequest:
+		return j.request(h.StreamID), nil
+	case h.Type != TypeData:
+		return drop, fmt.Errorf("frame type %d is not one that clients send", h.Type)
+	case h.StreamID > j.lastID:
 		return drop, fmt.Errorf("data for stream %d, which was never opened", h.StreamID)
-	}
-	if h.Flags&(FlagRemoteClosed|FlagNoData) != 0 && h.Length > 0 {
+	case h.Flags&(FlagRemoteClosed|FlagNoData) != 0 && h.Length > 0:
 		return drop, fmt.Errorf("data for stream %d with flags %#x has a payload", h.StreamID, h.Flags)
-	}
-	open, ok := j.calls[h.StreamID]
-	switch {
-	case !ok || open.answered:
+	case !known || open.answered:
 		return drop, nil
 	case open.kind != clientStream:
 		return drop, fmt.Errorf("data for stream %d, which takes none", h.StreamID)
 	case open.closed:
 		return drop, fmt.Errorf("data for stream %d after its end", h.StreamID)
-	}
-	if h.Flags&FlagRemoteClosed != 0 {
+	case h.Flags&FlagRemoteClosed != 0:
 		j.stopSending(open)
 		open.closed = true
 		j.calls[h.StreamID] = open
 	}
 	return pass, nil
+}
+
+func (j *judge) request(id uint32) verdict {
+	full := len(j.calls) >= j.maxCalls
+	if full && j.sending == 0 && !j.overdue && !j.draining {
+		return hold
+	}
+	j.lastID = id
+	switch {
+	case j.draining:
+		return ending
+	case full:
+		return busy
+	case j.calls == nil:
+		j.calls = make(map[uint32]call)
+	}
+	j.calls[id] = call{}
+	return pass
 }
 
 // opened notes the kind of a call, which shows only when its whole request was read.

@@ -15,21 +15,12 @@ const (
 	clientStream             // the client sends messages: client streaming and bidirectional
 )
 
-// methods tells the kind of a method by the numbers of its two names, which a requestParser can look up one by one,
-// in whatever order they come, without keeping them. Number 0 is for names that are not known; what is not listed is
-// unary.
-type methods struct {
-	names   map[string]uint32 // of services and methods
-	streams map[[2]uint32]kind
-	longest int // length in bytes of the longest name
-}
+// methods has the kinds of the methods that are not unary, by SERVICE/METHOD.
+type methods map[string]kind
 
 // newMethods lists the methods of all services in protoregistry.GlobalFiles and of extra.
-func newMethods(extra map[string]*ttrpc.ServiceDesc) *methods {
-	m := &methods{
-		names:   make(map[string]uint32),
-		streams: make(map[[2]uint32]kind),
-	}
+func newMethods(extra map[string]*ttrpc.ServiceDesc) methods {
+	m := make(methods)
 	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
 		for i := range f.Services().Len() {
 			s := f.Services().Get(i)
@@ -48,20 +39,11 @@ func newMethods(extra map[string]*ttrpc.ServiceDesc) *methods {
 	return m
 }
 
-func (m *methods) add(service, name string, client, server bool) {
-	id := [2]uint32{m.number(service), m.number(name)}
+func (m methods) add(service, name string, client, server bool) {
 	switch {
 	case client:
-		m.streams[id] = clientStream
+		m[service+"/"+name] = clientStream
 	case server:
-		m.streams[id] = serverStream
+		m[service+"/"+name] = serverStream
 	}
-}
-
-func (m *methods) number(name string) uint32 {
-	if m.names[name] == 0 {
-		m.names[name] = uint32(len(m.names) + 1)
-		m.longest = max(m.longest, len(name))
-	}
-	return m.names[name]
 }

@@ -13,10 +13,10 @@ import (
 // carriedMark ends the name of a method that StreamMethod has made. No name in protobuf has it.
 const carriedMark = "\x00"
 
-// StreamMethod returns the name to give to ttrpc.Client.NewStream in place of method, so that the stream carries metadata
-// and a timeout, which ttrpc sends with unary calls only: https://github.com/containerd/ttrpc/issues/159. Zero means no
-// timeout. The client's connection must be a ClientConn, which takes them out of the name and puts them where the server
-// looks for them; with any other, the server does not know the method.
+// StreamMethod returns the name to give to ttrpc.Client.NewStream in place of method, so that the stream carries
+// metadata and a timeout, which ttrpc sends with unary calls only: https://github.com/containerd/ttrpc/issues/159. Zero
+// means no timeout. The client's connection must be a ClientConn, which takes them out of the name and puts them where
+// the server looks for them; with any other, the server does not know the method.
 //
 // The name is longer than what is sent. NewStream returns ResourceExhausted if it does not fit into a frame, and an
 // error if metadata is not valid UTF-8.
@@ -50,8 +50,5 @@ func expand(f *frame) {
 		return
 	}
 	r.Method = method
-	if payload, err = proto.Marshal(&r); err == nil && len(payload) <= int(f.Length) {
-		f.Length = uint32(len(payload))
-		f.head, f.tail = nil, AppendFrame(nil, f.Header, payload)
-	}
+	f.setRequest(&r)
 }

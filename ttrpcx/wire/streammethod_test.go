@@ -30,10 +30,13 @@ func (c splitWrites) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// streams is a stub as protoc-gen-go-ttrpc makes it, whose streams carry the metadata and the deadline of their contexts.
+// streams is a stub as protoc-gen-go-ttrpc makes it, whose streams carry the metadata and the deadline of their
+// contexts.
 type streams struct{ *ttrpc.Client }
 
-func (c streams) NewStream(ctx context.Context, desc *ttrpc.StreamDesc, method string, req any) (ttrpc.ClientStream, error) {
+func (c streams) NewStream(
+	ctx context.Context, desc *ttrpc.StreamDesc, method string, req any,
+) (ttrpc.ClientStream, error) {
 	var timeout time.Duration
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = time.Until(deadline)
@@ -48,8 +51,8 @@ func (c streams) NewStream(ctx context.Context, desc *ttrpc.StreamDesc, method s
 	return c.Client.NewStream(ctx, desc, "test.v1.Test", StreamMethod(method, kvs, timeout), req)
 }
 
-// TestStreamMethod shows that streams that are open at once carry metadata and deadlines of their own to a stock server, and
-// that nothing else changes.
+// TestStreamMethod shows that streams that are open at once carry metadata and deadlines of their own to a stock
+// server, and that nothing else changes.
 func TestStreamMethod(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"whole":    func(c net.Conn) net.Conn { return c },
@@ -67,7 +70,9 @@ func TestStreamMethod(t *testing.T) {
 			conn := ttrpc.NewClient(wrap(newClientConn(t, c, ClientOptions{})))
 			defer conn.Close()
 			long := strings.Repeat("word ", 2000)
-			open := func(ctx context.Context, desc *ttrpc.StreamDesc, method string, req any, want string) ttrpc.ClientStream {
+			open := func(
+				ctx context.Context, desc *ttrpc.StreamDesc, method string, req any, want string,
+			) ttrpc.ClientStream {
 				t.Helper()
 				stream, err := streams{conn}.NewStream(ctx, desc, method, req)
 				if err != nil {
@@ -110,7 +115,8 @@ func TestStreamMethod(t *testing.T) {
 					t.Errorf("Join: got %d bytes, %v", len(got.Text), err)
 				}
 			}
-			resp, err := testv1.NewTestClient(conn).Unary(t.Context(), &testv1.UnaryRequest{Foo: long, Bar: carriedMark})
+			request := &testv1.UnaryRequest{Foo: long, Bar: carriedMark}
+			resp, err := testv1.NewTestClient(conn).Unary(t.Context(), request)
 			if <-seen != "map[] false" || err != nil || resp.Foo != long || resp.Bar != carriedMark {
 				t.Errorf("Unary: got %d bytes, %v", len(resp.GetFoo()), err)
 			}
@@ -127,7 +133,8 @@ func TestStreamMethodWithoutRoom(t *testing.T) {
 	ctx := ttrpc.WithMetadata(t.Context(), ttrpc.MD{"name": {"koye"}})
 	text := strings.Repeat("x", MaxPayload-50)
 	for want, ctx := range map[codes.Code]context.Context{codes.ResourceExhausted: ctx, codes.NotFound: t.Context()} {
-		stream, err := streams{conn}.NewStream(ctx, &ttrpc.StreamDesc{StreamingServer: true}, "Split", &testv1.SplitRequest{Text: text})
+		down := &ttrpc.StreamDesc{StreamingServer: true}
+		stream, err := streams{conn}.NewStream(ctx, down, "Split", &testv1.SplitRequest{Text: text})
 		if err == nil {
 			err = stream.RecvMsg(new(testv1.SplitResponse))
 		}
@@ -150,7 +157,8 @@ func TestStreamMethodRefusesInvalidText(t *testing.T) {
 
 // What is not StreamMethod's passes as it is.
 func TestExpandLeavesOthersAlone(t *testing.T) {
-	for _, method := range []string{"Join", "Join" + carriedMark, "Join" + carriedMark + "%", "Join" + carriedMark + "ag"} {
+	for _, rest := range []string{"", carriedMark, carriedMark + "%", carriedMark + "ag"} {
+		method := "Join" + rest
 		want := AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest, Flags: FlagRemoteOpen},
 			requestPayload(t, "test.v1.Test", method, []byte(carriedMark)))
 		f, _, err := new(cutter).next(bytes.Clone(want))

@@ -20,21 +20,22 @@ const (
 	// maxQueued bounds the bytes that wait for a running write; a frame that finds no room waits as well.
 	maxQueued = 256 << 10
 
-	// largeFrame is the length in bytes from which copying a frame into the queue costs more than waiting for the running
-	// write, and from which a payload that arrives counts against the Guard's bound: ttrpc sets memory aside for all of
-	// it as soon as it has seen the header.
+	// largeFrame is the length in bytes from which copying a frame into the queue costs more than waiting for the
+	// running write, and from which a payload that arrives counts against the Guard's bound: ttrpc sets memory aside
+	// for all of it as soon as it has seen the header.
 	largeFrame = 32 << 10
 
 	// manyCalls is the number of other open calls from which frames are gathered. With fewer, gathering costs more than
 	// the system calls that it saves.
 	manyCalls = 4
 
-	// ticksPerTimeout is how often in an IOTimeout the connection is looked at. A peer is cut off at most one tick late.
+	// ticksPerTimeout is how often in an IOTimeout the connection is looked at. A peer is cut off at most one tick
+	// late.
 	ticksPerTimeout = 4
 )
 
-// writer writes whole frames to a connection: each at once if few other calls are open, and else through a queue.
-// Then more frames are about to follow, and one system call can take them all. ttrpc issues its writes one after another
+// writer writes whole frames to a connection: each at once if few other calls are open, and else through a queue. Then
+// more frames are about to follow, and one system call can take them all. ttrpc issues its writes one after another
 // from one goroutine or under one lock, so writes never overlap by themselves: only the number of open calls tells.
 //
 // A goroutine and a buffer exist while something is queued, and none while the connection is idle.
@@ -64,23 +65,24 @@ type writer struct {
 	stalled stall
 }
 
-// init prepares w for its owner, which has set mu, lost and tick.
-func (w *writer) init(timeout time.Duration) {
+func (w *writer) init(mu *sync.Mutex, timeout time.Duration, lost, tick func()) {
+	w.mu, w.timeout, w.lost, w.tick, w.flushFn = mu, timeout, lost, tick, w.flush
 	if timeout <= 0 {
-		timeout = DefaultIOTimeout
+		w.timeout = DefaultIOTimeout
 	}
-	w.timeout = timeout
-	w.changed.L = w.mu
-	w.flushFn = w.flush
+	w.changed.L = mu
 }
 
 // ended returns why nothing can be written any more, or nil.
 func (w *writer) ended() error {
-	if w.closed {
+	if w.closed || w.conn == nil {
 		return net.ErrClosed
 	}
 	return w.err
 }
+
+// pending reports whether something is queued or being written.
+func (w *writer) pending() bool { return w.writing || len(w.queue.bytes()) > 0 }
 
 // write writes f or queues a copy of it. It returns how many bytes of f were taken and, if not all, why. An error that
 // befalls queued bytes later is returned by the next write.
@@ -100,7 +102,7 @@ func (w *writer) write(f *frame) (int, error) {
 
 // enqueue queues a copy of f. It waits while there is no room.
 func (w *writer) enqueue(f *frame) (int, error) {
-	for w.ended() == nil && w.queue != nil && len(w.queue.b)+f.size() > maxQueued {
+	for w.ended() == nil && len(w.queue.bytes()) > 0 && len(w.queue.bytes())+f.size() > maxQueued {
 		w.changed.Wait()
 	}
 	if err := w.ended(); err != nil {
@@ -121,7 +123,7 @@ func (w *writer) push(f *frame) {
 
 // startFlush makes sure that the queue gets written: by the flusher, or by the write in progress when it ends.
 func (w *writer) startFlush() {
-	if w.queue != nil && w.err == nil && !w.flushing && !w.writing {
+	if len(w.queue.bytes()) > 0 && w.err == nil && !w.flushing && !w.writing {
 		w.flushing = true
 		go w.flushFn()
 	}
@@ -131,7 +133,7 @@ func (w *writer) startFlush() {
 func (w *writer) flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.queue != nil && w.err == nil {
+	for len(w.queue.bytes()) > 0 && w.err == nil {
 		if w.busy {
 			w.mu.Unlock()
 			runtime.Gosched() // the goroutines that may add to the queue
@@ -139,7 +141,7 @@ func (w *writer) flush() {
 		}
 		if w.writing {
 			w.changed.Wait()
-		} else if w.queue != nil && w.err == nil {
+		} else if len(w.queue.bytes()) > 0 && w.err == nil {
 			_, _ = w.writeNow(&frame{}) // the error stays in err
 		}
 	}
@@ -147,8 +149,8 @@ func (w *writer) flush() {
 	w.changed.Broadcast()
 }
 
-// writeNow writes the queue and then f, without mu meanwhile. It returns how many bytes of f were taken. The frames of the
-// queue that were not taken as a whole are queued again.
+// writeNow writes the queue and then f, without mu meanwhile. It returns how many bytes of f were taken. The frames of
+// the queue that were not taken as a whole are queued again.
 func (w *writer) writeNow(f *frame) (int, error) {
 	q := w.queue
 	w.queue, w.writing = nil, true
@@ -158,11 +160,8 @@ func (w *writer) writeNow(f *frame) (int, error) {
 	w.mu.Lock()
 	w.writing, w.stalled, w.ahead = false, 0, 0
 	w.changed.Broadcast()
-	ofQueue := 0
-	if q != nil {
-		ofQueue = min(len(q.b), n)
-		w.keep(q, n)
-	}
+	ofQueue := min(len(q.bytes()), n)
+	w.keep(q, n)
 	if err != nil {
 		w.fail(err)
 	}
@@ -173,14 +172,10 @@ func (w *writer) writeNow(f *frame) (int, error) {
 // transmit writes q and f to the connection in one system call, if that is possible.
 func (w *writer) transmit(q *buffer, f *frame) (int, error) {
 	parts := w.parts[:0]
-	if q != nil {
-		parts = append(parts, q.b)
-	}
-	if len(f.head) > 0 {
-		parts = append(parts, f.head)
-	}
-	if len(f.tail) > 0 {
-		parts = append(parts, f.tail)
+	for _, part := range [...][]byte{q.bytes(), f.head, f.tail} {
+		if len(part) > 0 {
+			parts = append(parts, part)
+		}
 	}
 	if len(parts) == 1 {
 		return w.conn.Write(parts[0])
@@ -193,7 +188,7 @@ func (w *writer) transmit(q *buffer, f *frame) (int, error) {
 
 // keep queues the frames of q again of which a write that took n bytes has not taken all.
 func (w *writer) keep(q *buffer, n int) {
-	if n >= len(q.b) {
+	if n >= len(q.bytes()) {
 		q.free()
 		return
 	}
@@ -203,19 +198,10 @@ func (w *writer) keep(q *buffer, n int) {
 		return sent > n
 	})
 	if w.queue != nil {
-		q.b = append(q.b, w.queue.b...)
-		q.made = append(q.made, w.queue.made...)
+		q.b, q.made = append(q.b, w.queue.b...), append(q.made, w.queue.made...)
 		w.queue.free()
 	}
 	w.queue = q
-	w.trim()
-}
-
-// trim gives back a queue with nothing in it.
-func (w *writer) trim() {
-	if w.queue != nil && len(w.queue.b) == 0 {
-		w.drop()
-	}
 }
 
 // fail ends all writing.
@@ -231,24 +217,19 @@ func (w *writer) fail(err error) {
 func (w *writer) finish() {
 	w.closed = true
 	w.changed.Broadcast()
-	if w.err == nil && (w.queue != nil || w.writing) {
+	if w.err == nil && w.pending() {
 		// An error means that the connection is gone, which the flusher finds out as well.
 		_ = w.conn.SetWriteDeadline(time.Now().Add(min(linger, w.timeout)))
-		for w.err == nil && (w.queue != nil || w.writing) {
+		for w.err == nil && w.pending() {
 			w.startFlush()
 			w.changed.Wait()
 		}
 	}
-	w.drop()
+	w.queue.free()
+	w.queue = nil
 	if w.timer != nil {
 		w.timer.Stop()
 	}
-}
-
-// drop forgets what is queued.
-func (w *writer) drop() {
-	w.queue.free()
-	w.queue = nil
 }
 
 // arm sees to it that tick is called while somebody waits for the peer. It costs nothing while armed, which a deadline
@@ -285,8 +266,8 @@ func (s *stall) tick(active bool) bool {
 	return *s > ticksPerTimeout
 }
 
-// noDeadline refuses deadlines: one would make Read or Write fail, which ends a ttrpc.Client or a server's connection for
-// good.
+// noDeadline refuses deadlines: one would make Read or Write fail, which ends a ttrpc.Client or a server's connection
+// for good.
 type noDeadline struct{}
 
 // SetDeadline returns os.ErrNoDeadline.

@@ -313,7 +313,9 @@ func (r reading) Read(p []byte) (int, error) { return r.r.Read(p) }
 // Whatever cuts a stream off, no error but io.EOF may reach ttrpc.
 func TestReadErrorsAreEOF(t *testing.T) {
 	frame := AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest}, requestPayload(t, "s", "m", nil))
-	for _, lost := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, os.ErrDeadlineExceeded, errors.New("tls")} {
+	for _, lost := range []error{
+		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, os.ErrDeadlineExceeded, errors.New("tls"),
+	} {
 		r := io.MultiReader(bytes.NewReader(frame), iotest.ErrReader(lost))
 		c := NewGuard(GuardOptions{}).Wrap(reading{&replay{}, iotest.DataErrReader(r)})
 		p := make([]byte, ttrpcBuffer)
