@@ -297,13 +297,13 @@ func TestSocketOfAnotherUser(t *testing.T) {
 }
 
 func TestAbstractSocket(t *testing.T) {
-	l, err := net.Listen("unix", "@ttrpc-starter-test-"+strconv.Itoa(os.Getpid()))
+	l, err := net.Listen("unix", "@ttrpcx-test-"+strconv.Itoa(os.Getpid()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &served{t: t, log: new(journal)}
 	s.run(ttrpcx.NewListener(l, ttrpcx.ServerOptions{Logger: s.log.logger()}))
-	if !strings.HasPrefix(s.address, "unix-abstract:ttrpc-starter-test-") {
+	if !strings.HasPrefix(s.address, "unix-abstract:ttrpcx-test-") {
 		t.Errorf("the address is %q", s.address)
 	}
 	if err := callAll(t.Context(), mustDial(t, s.options())); err != nil {

@@ -115,8 +115,11 @@ func Parse(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) error {
 	return err
 }
 
-// ChoiceVar adds a flag whose value is one of the choices. *value has the default.
+// ChoiceVar adds a flag whose value is one of the choices. *value has the default; if that is no choice, the first is.
 func ChoiceVar(flags *flag.FlagSet, value *string, name string, choices []string, usage string) {
+	if !slices.Contains(choices, *value) {
+		*value = choices[0]
+	}
 	list := strings.Join(choices, ", ")
 	flags.Func(name, fmt.Sprintf("%s: %s (default %s)", usage, list, *value), func(s string) error {
 		if !slices.Contains(choices, s) {
