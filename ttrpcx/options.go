@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/containerd/ttrpc"
+
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 // TLSFiles names the PEM files for one end of a mutual TLS connection. All three are needed.
@@ -75,10 +77,10 @@ type ServerOptions struct {
 
 // WithDefaults returns the options with the defaults in place of zero values.
 func (o ServerOptions) WithDefaults() ServerOptions {
-	o.MaxCalls = cmp.Or(o.MaxCalls, 256)
+	o.MaxCalls = cmp.Or(o.MaxCalls, wire.DefaultMaxCalls)
 	o.MaxConnections = cmp.Or(o.MaxConnections, 16384)
 	o.MaxUserConnections = cmp.Or(o.MaxUserConnections, max(1, o.MaxConnections*3/4))
-	o.IOTimeout = cmp.Or(o.IOTimeout, 30*time.Second)
+	o.IOTimeout = cmp.Or(o.IOTimeout, wire.DefaultIOTimeout)
 	o.ShutdownTimeout = cmp.Or(o.ShutdownTimeout, 10*time.Second)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
 	return o

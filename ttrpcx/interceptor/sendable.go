@@ -12,10 +12,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
-)
 
-// maxPayload is ttrpc's limit for the payload of a frame, in bytes. ttrpc exports it only in this error.
-var maxPayload = new(ttrpc.OversizedMessageErr).MaximumLength()
+	"example.com/ttrpc-starter/ttrpcx/wire"
+)
 
 // Field numbers of ttrpc.Response, the payload of the frame that ends a call.
 const (
@@ -78,10 +77,10 @@ func (s sendableStream) SendMsg(m any) error {
 }
 
 func checkSize(size int) error {
-	if size <= maxPayload {
+	if size <= wire.MaxPayload {
 		return nil
 	}
-	return status.Errorf(codes.ResourceExhausted, "response of %d bytes is over the limit of %d", size, maxPayload)
+	return status.Errorf(codes.ResourceExhausted, "response of %d bytes is over the limit of %d", size, wire.MaxPayload)
 }
 
 // responseSize returns the size of a ttrpc.Response that has only this field, with n bytes.
@@ -112,13 +111,13 @@ func sendableError(ctx context.Context, err error) error {
 		err = &statusError{st, err}
 	}
 	size, ok := statusSize(st)
-	if ok && size <= maxPayload {
+	if ok && size <= wire.MaxPayload {
 		return err
 	}
 	p := st.Proto()
 	p.Message = strings.ToValidUTF8(p.Message, string(utf8.RuneError))
 	st = status.FromProto(p)
-	if size, ok = statusSize(st); !ok || size > maxPayload {
+	if size, ok = statusSize(st); !ok || size > wire.MaxPayload {
 		st = status.New(st.Code(), cut(p.Message, maxReplacedMessage))
 	}
 	return &statusError{st, err}

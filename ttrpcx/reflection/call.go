@@ -13,6 +13,8 @@ import (
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 // Field numbers of ServerReflectionResponse and of the messages in it. Its fields from 4 on are a oneof.
@@ -35,9 +37,6 @@ const (
 
 // maxRequest bounds a request in bytes. A request contains at most two names, and its response contains the request.
 const maxRequest = 16 << 10
-
-// maxResponse is ttrpc's limit for a message, in bytes. ttrpc exports it only in this error.
-var maxResponse = new(ttrpc.OversizedMessageErr).MaximumLength()
 
 // call is one stream of requests.
 type call struct {
@@ -79,7 +78,7 @@ func (c *call) respond(encoded []byte) ([]byte, error) {
 	resp = appendBytes(resp, responseRequest, encoded)
 
 	const overhead = 16 // more than the tag and the length of the answer take
-	field, answer, err := c.answer(r, maxResponse-len(resp)-overhead)
+	field, answer, err := c.answer(r, wire.MaxPayload-len(resp)-overhead)
 	if st := status.Convert(err); err != nil {
 		field = responseError
 		answer = protowire.AppendTag(nil, errorCode, protowire.VarintType)

@@ -3,6 +3,8 @@ package wire
 import (
 	"bytes"
 	"testing"
+
+	"github.com/containerd/ttrpc"
 )
 
 func FuzzFrame(f *testing.F) {
@@ -34,4 +36,11 @@ func TestFrameTooLong(t *testing.T) {
 		}
 	}()
 	AppendFrame(nil, Header{}, make([]byte, MaxPayload+1))
+}
+
+// TestMaxPayload holds the limit to ttrpc's, which it tells only through this error.
+func TestMaxPayload(t *testing.T) {
+	if got := new(ttrpc.OversizedMessageErr).MaximumLength(); got != MaxPayload {
+		t.Errorf("ttrpc's limit is %d bytes, want %d", got, MaxPayload)
+	}
 }
