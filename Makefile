@@ -50,7 +50,8 @@ test-race: ## run all tests with the race detector, which needs a C compiler
 
 .PHONY: test-root
 test-root: ## run all tests as root, and fail where one would be skipped because a program is missing
-	@test "$$(id -u)" = 0 || { echo 'test-root: you are not root: sudo -H env "PATH=$$PATH" make test-root' >&2; exit 1; }
+	@test "$$(id -u)" = 0 || \
+		{ echo 'test-root: you are not root: sudo -H env "PATH=$$PATH" make test-root' >&2; exit 1; }
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && TMPDIR=$$tmp TEST_REQUIRE=all $(MAKE) test
 
 .PHONY: chaos
@@ -63,7 +64,7 @@ generate: ## write gen/ from proto/
 	$(call in,$(BUF_DIRS),$(BUF) generate)
 
 .PHONY: check
-check: check-generated lint check-breaking tidy vet ## run all checks that a pull request gets, tests aside
+check: check-generated lint check-breaking tidy vet ## run all checks of a pull request except the tests
 
 .PHONY: check-generated
 check-generated: ## fail if gen/ is not what buf writes from proto/

@@ -28,7 +28,7 @@ const synopsis = `Measures ttrpc, stock and with this starter, and others side b
 
 Tables go to standard output, progress to standard error. With Ctrl-C it ends early, keeps what was measured until then
 and exits with 1. With -compare OLD NEW it measures nothing and says what changed from one result to another; with
--from FILE -report it writes the report anew.`
+-from FILE -report it writes the report again.`
 
 // timeout is how long anything may take beyond the time that it is meant to before it counts as failed.
 const timeout = 30 * time.Second
@@ -36,13 +36,16 @@ const timeout = 30 * time.Second
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	args, newer := cutNewer(args)
 	flags := cli.NewFlagSet("bench", synopsis)
-	suite := flags.String("suite", "quick", "what to measure: `quick` (less than two minutes) or full (less than twenty)")
+	suite := flags.String("suite", "quick",
+		"what to measure: `quick` (less than two minutes) or full (less than twenty)")
 	names := flags.String("contenders", "", "`names` of the contenders to measure, with commas between (default all)")
-	seed := flags.Uint64("seed", 0, "`number` that the random order depends on; 0 takes a new one, which the result tells")
+	seed := flags.Uint64("seed", 0,
+		"`number` that the random order depends on; 0 takes a new one, which the result tells")
 	output := flags.String("o", "", "`file` to write the result to, as JSON (default one for temporary files)")
-	pages := flags.Bool("report", false, "write the report and its charts beside the result")
+	pages := flags.Bool("report", false, "write the report and its charts to the result's directory")
 	known := flags.String("from", "", "measure nothing and take the result from this `file`")
-	older := flags.String("compare", "", "`file` with a result to compare with the one in the file that is named after it")
+	older := flags.String("compare", "",
+		"`file` with a result to compare with the one in the file that is named after it")
 	if err := cli.Parse(flags, args, stdout, stderr); err != nil {
 		return err
 	}
@@ -93,7 +96,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	return nil
 }
 
-// show prints the tables of a result that is in the file, and writes the report beside it if that is wanted.
+// show prints the tables of a result that is in the file, and with pages writes the report to the file's directory.
 func show(r *result.Run, file string, pages bool, stdout io.Writer) error {
 	fmt.Fprintf(stdout, "%s\nThe result is in %s\n", report.Text(r), file)
 	if !pages {
@@ -133,7 +136,8 @@ func module(ctx context.Context) (string, error) {
 		_, err = os.Stat(filepath.Join(dir, "contender"))
 	}
 	if err != nil {
-		return "", fmt.Errorf("find the contenders' sources: %w: run it with go run -C bench . or in the directory bench", err)
+		return "", fmt.Errorf(
+			"find the contenders' sources: %w: run it with go run -C bench . or in the directory bench", err)
 	}
 	return dir, nil
 }
@@ -232,8 +236,8 @@ func write(file string, r *result.Run) error {
 	return os.WriteFile(file, append(content, '\n'), 0o644)
 }
 
-// typed returns the path that the user meant: go run -C bench changes the working directory, and leaves PWD as the shell
-// has set it.
+// typed returns the path that the user meant: go run -C bench changes the working directory, and leaves PWD as the
+// shell has set it.
 func typed(path string) string {
 	shell := os.Getenv("PWD")
 	wd, err := os.Getwd()

@@ -35,7 +35,8 @@ func callFlags(flags *flag.FlagSet) *call {
 	cli.ChoiceVar(flags, &c.method, "method", slices.Sorted(maps.Keys(calls)), "`method` to call")
 	cli.TextVar(flags, &c.foo, "foo", "Foo", "`text` for Method1's foo")
 	cli.TextVar(flags, &c.bar, "bar", "Bar", "`text` for Method1's bar")
-	cli.TextVar(flags, &c.text, "text", "light as a feather", "`text` for the other methods, which take it word by word")
+	cli.TextVar(flags, &c.text, "text", "light as a feather",
+		"`text` for the other methods, which take it word by word")
 	return c
 }
 

@@ -10,7 +10,8 @@ import (
 // showMetadata logs the metadata of each call. It is here to show where interceptors of your own go.
 func showMetadata(log *slog.Logger) ttrpc.UnaryClientInterceptor {
 	return func(
-		ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, info *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker,
+		ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response,
+		info *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker,
 	) error {
 		md := ttrpc.MD{}
 		for _, kv := range req.GetMetadata() {

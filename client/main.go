@@ -15,7 +15,7 @@ import (
 func main() { cli.Main("client", run) }
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
-	flags := cli.NewFlagSet("client", "Calls one method of the Example service and prints each answer as a line of JSON.")
+	flags := cli.NewFlagSet("client", "Calls a method of the Example service and prints each answer as a line of JSON.")
 	call := callFlags(flags)
 	options, err := cli.ParseClient(flags, args, stdout, stderr)
 	if err != nil {

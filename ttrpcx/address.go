@@ -48,7 +48,7 @@ func DefaultAddress(app string) string {
 //	/run/app/app.sock          either of these without the scheme
 //	unix-abstract:name         a socket in Linux's abstract namespace; clients only, because any user can listen there
 //	tcp://host:port            TCP, with TLS unless it is turned off; with port 0, a server takes any free port
-//	systemd: or systemd:name   the socket that systemd passes; for servers only. The name is the FileDescriptorName= of
+//	systemd: or systemd:name   the socket that systemd passes; for servers only. The name is FileDescriptorName= of
 //	                           systemd.socket(5). It is needed if systemd passes more than one socket.
 //
 // Paths and names are used unchanged: no character can be escaped.

@@ -1,6 +1,6 @@
 // Package ttrpcx adds to ttrpc what its users otherwise must build themselves: safe sockets, limits on what a peer can
-// do, a shutdown that lets open calls finish, a client that connects again, and interceptors, metadata and deadlines for
-// streams.
+// do, a shutdown that lets open calls finish, a client that connects again. Streams get interceptors, metadata and
+// deadlines.
 //
 // # A server and a client
 //

@@ -18,8 +18,8 @@ import (
 
 // BenchmarkGenerated compares the code of protoc-gen-go-ttrpcx with that of protoc-gen-go-ttrpc, whose streams have no
 // interceptors, over servers and clients that are the same otherwise: a unary call, a message of a stream that is open,
-// and a stream that is opened and ends without a message. They take turns in short windows, so that everything else that
-// the machine does hits both alike. The figures are medians over the rounds:
+// and a stream that is opened and ends without a message. They take turns in short windows, so that everything else
+// that the machine does hits both alike. The figures are medians over the rounds:
 //
 //	x-plain    calls a second, as a multiple of what they are with protoc-gen-go-ttrpc alone
 //	x-control  the same of a second pair with protoc-gen-go-ttrpc alone: what differs from 1 is noise

@@ -274,7 +274,8 @@ func TestStreamErrors(t *testing.T) {
 	})
 	client := testv1.CallTest(newClient(t, address))
 	for method, call := range kinds {
-		if err := call(t.Context(), client); len(status.Convert(err).Details()) != 1 || status.Code(err) != codes.NotFound {
+		err := call(t.Context(), client)
+		if len(status.Convert(err).Details()) != 1 || status.Code(err) != codes.NotFound {
 			t.Errorf("%s: %v, want the server's error with its details", method, err)
 		}
 	}
@@ -489,10 +490,12 @@ func TestClientInterceptorsThatMisbehave(t *testing.T) {
 		want      codes.Code
 	}{
 		"opens nothing": {
-			func(context.Context, *ttrpc.Request, *ttrpc.Response, ttrpc.Invoker) error { return nil }, nil, codes.Internal,
+			func(context.Context, *ttrpc.Request, *ttrpc.Response, ttrpc.Invoker) error { return nil },
+			nil, codes.Internal,
 		},
 		"panics": {
-			func(context.Context, *ttrpc.Request, *ttrpc.Response, ttrpc.Invoker) error { panic("oops") }, nil, codes.Internal,
+			func(context.Context, *ttrpc.Request, *ttrpc.Response, ttrpc.Invoker) error { panic("oops") },
+			nil, codes.Internal,
 		},
 		"panics late": {
 			func(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, invoke ttrpc.Invoker) error {
@@ -546,7 +549,8 @@ func TestClientInterceptorsThatMisbehave(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			noLeaks(t)
-			address, _ := serveGenerated(t, ttrpcx.ServerOptions{ShutdownTimeout: time.Millisecond}, testservice.Service{
+			options := ttrpcx.ServerOptions{ShutdownTimeout: time.Millisecond}
+			address, _ := serveGenerated(t, options, testservice.Service{
 				Begin: func(ctx context.Context, _ string) error {
 					if c.begin == errWait {
 						began <- struct{}{}
@@ -557,7 +561,8 @@ func TestClientInterceptorsThatMisbehave(t *testing.T) {
 				},
 			})
 			client := testv1.CallTest(newClient(t, address, func(
-				ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, info *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker,
+				ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response,
+				info *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker,
 			) error {
 				if info.FullMethod == testv1.Test_Unary_FullMethod {
 					return invoke(ctx, req, resp)

@@ -36,7 +36,8 @@ const (
 	minRounds = 40
 )
 
-var base = flag.String("base", "", "`file` from go test -c of an older version, for BenchmarkPaired to compare with as well")
+var base = flag.String("base", "",
+	"`file` from go test -c of an older version, for BenchmarkPaired to compare with as well")
 
 // BenchmarkPaired compares this package with stock ttrpc. Pairs of a server and a client live through all of it: stock
 // ttrpc, this package, stock ttrpc once more as the control, and this package of an older version if -base names its
@@ -45,10 +46,10 @@ var base = flag.String("base", "", "`file` from go test -c of an older version, 
 //
 //	x-stock, x-base          calls a second, as a multiple of stock's or of the older version's
 //	x-stock-low, -high       the 95 % interval of that median, from a bootstrap
-//	x-stock-cpu, x-base-cpu  CPU time that a call takes in both processes, as a multiple likewise
-//	x-control                calls a second of one stock pair, as a multiple of the other's: what differs from 1 is noise
+//	x-stock-cpu, x-base-cpu  CPU time that a call takes in both processes, as a multiple of the same
+//	x-control                calls a second of one stock pair, as a multiple of the other's: all but 1 is noise
 //
-// A busy machine changes the multiples of stock, not only their noise: the older version's are to be measured at once.
+// A busy machine changes the multiples of stock, not only their noise. So measure the older version at the same time.
 // Two minutes: go test -run - -bench Paired -benchtime 80x ./ttrpcx
 func BenchmarkPaired(b *testing.B) {
 	dir, err := os.MkdirTemp("", "t-") // b.TempDir can be too long for a socket
@@ -76,8 +77,10 @@ func paired(b *testing.B, pairs []pair, callers, size int) {
 	var rounds [][]cost
 	round := func() {
 		costs := make([]cost, len(pairs))
-		order := rand.Perm(len(pairs))                                                           // one that comes twice in a row is faster the second time
-		for _, turns := range []iter.Seq2[int, int]{slices.All(order), slices.Backward(order)} { // a drift cancels out
+		// A pair that comes twice in a row is faster the second time, so the order is random. Each round has it
+		// forwards and backwards, so that a drift cancels out.
+		order := rand.Perm(len(pairs))
+		for _, turns := range []iter.Seq2[int, int]{slices.All(order), slices.Backward(order)} {
 			for _, i := range turns {
 				costs[i] = costs[i].plus(pairs[i].run(b, callers, size))
 			}
@@ -105,7 +108,8 @@ func paired(b *testing.B, pairs []pair, callers, size int) {
 		b.ReportMetric(median(speed), unit)
 		b.ReportMetric(low, unit+"-low")
 		b.ReportMetric(high, unit+"-high")
-		b.ReportMetric(median(ratios(func(c []cost) float64 { return c[1].cpuPerCall() / other(c).cpuPerCall() })), unit+"-cpu")
+		cpu := ratios(func(c []cost) float64 { return c[1].cpuPerCall() / other(c).cpuPerCall() })
+		b.ReportMetric(median(cpu), unit+"-cpu")
 	}
 	report("x-stock", func(c []cost) cost { return c[0].plus(c[2]) })
 	if *base != "" {

@@ -121,7 +121,7 @@ func (n numbers) charts() ([]chart, error) {
 	return charts, nil
 }
 
-// reference is whom the charts compare with.
+// reference is the contender that the charts compare with.
 func (n numbers) reference() string {
 	for _, name := range []string{GRPC, Stock, Ours} {
 		if slices.Contains(n.contenders(), name) {
@@ -187,7 +187,7 @@ const (
 
 const noiseBand = "noise (control)"
 
-// lines draws the panels beside each other on one scale; a panel of fewer than two cases shows nothing that a table
+// lines draws the panels side by side on one scale; a panel of fewer than two cases shows nothing that a table
 // does not, and is left out.
 func (n numbers) lines(c chart, title string, panels []panel) (chart, bool, error) {
 	panels = slices.DeleteFunc(panels, func(p panel) bool { return len(p.cases) < 2 })
@@ -271,7 +271,7 @@ type points struct {
 	plotter.YErrors
 }
 
-// runs returns the contender's points; where a case has none the line is broken, for nothing was measured there.
+// runs returns the contender's points; where a case has none the line is broken, because nothing was measured.
 func (n numbers) runs(p panel, contender, reference string, shift float64) []points {
 	var runs []points
 	broken := true
@@ -527,10 +527,11 @@ func (n numbers) idleChart() (chart, bool, error) {
 			break
 		}
 	}
-	return rows(c, fmt.Sprintf("Memory per idle connection, %s connections", humanize.Comma(int64(most))), nil, []bars{b})
+	title := fmt.Sprintf("Memory per idle connection, %s connections", humanize.Comma(int64(most)))
+	return rows(c, title, nil, []bars{b})
 }
 
-// names returns everyone that the run speaks of, controls aside.
+// names returns all contenders of the run except the controls.
 func (n numbers) names() []string {
 	names := n.compared()
 	for _, i := range n.Idle {
@@ -591,7 +592,7 @@ func axes(x string) *plot.Plot {
 	return p
 }
 
-// tile draws the plots beside each other, with their axes on one line and each title above its axes, where the plots
+// tile draws the plots side by side, with their axes on one line and each title above its axes, where the plots
 // themselves would put them at different heights.
 func tile(plots []*plot.Plot, titles []string, on draw.Canvas) {
 	tiles := draw.Tiles{Rows: 1, Cols: len(plots), PadX: vg.Points(16), PadTop: vg.Points(18)}

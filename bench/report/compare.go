@@ -15,7 +15,7 @@ import (
 func Compare(before, after *result.Run) string {
 	c := comparison{before: look(before), after: look(after)}
 	var b strings.Builder
-	fmt.Fprintf(&b, "before: %s\nafter:  %s\n\n", c.before.whence(), c.after.whence())
+	fmt.Fprintf(&b, "before: %s\nafter:  %s\n\n", c.before.origin(), c.after.origin())
 	for _, w := range slices.Concat(named("before", c.before.warnings()), named("after", c.after.warnings())) {
 		fmt.Fprintf(&b, "! %s\n", w)
 	}
@@ -29,7 +29,8 @@ func Compare(before, after *result.Run) string {
 	}
 	switch {
 	case len(differences) == 0 && c.anchor != "":
-		fmt.Fprintf(&b, "A change of calls/s or CPU no larger than that of %s, the same code in both, counts as noise.\n",
+		fmt.Fprintf(&b,
+			"A change of calls/s or CPU no larger than that of %s, the same code in both, counts as noise.\n",
 			c.title(c.anchor))
 	case len(differences) > 0 && c.anchor == "":
 		b.WriteString("\nThe numbers cannot be compared: no contender is the same code in both runs.\n")
@@ -57,8 +58,8 @@ func Compare(before, after *result.Run) string {
 				}
 				return c.format(item, e.Median)
 			}
-			cells = append(cells, phrases(state(item.before, old, oldOK), state(item.after, now, nowOK), "–", "–", "")...)
-			changes.add(cells...)
+			states := phrases(state(item.before, old, oldOK), state(item.after, now, nowOK), "–", "–", "")
+			changes.add(append(cells, states...)...)
 			continue
 		}
 		ratio := now.Median / old.Median
@@ -138,7 +139,8 @@ func (c comparison) items() []item {
 					continue
 				}
 				i := item{
-					number: m.name, where: describe(in).en, contender: c.title(name), moreIsBetter: m.moreIsBetter, write: m.write,
+					number: m.name, where: describe(in).en, contender: c.title(name),
+					moreIsBetter: m.moreIsBetter, write: m.write,
 					before: c.load(c.before, in, name, m.metric), after: c.load(c.after, in, name, m.metric),
 				}
 				old, now := c.before.noise(in, m.metric), c.after.noise(in, m.metric)
@@ -245,8 +247,8 @@ func (c comparison) same() string {
 	return ""
 }
 
-// whence returns where a run comes from.
-func (n numbers) whence() string {
+// origin returns where a run comes from.
+func (n numbers) origin() string {
 	return fmt.Sprintf("%s, suite %s, %s, %d CPUs, %s", n.Started.UTC().Format("2006-01-02 15:04 MST"), n.Suite,
 		n.Machine.CPU, n.Machine.CPUs, n.Machine.Go)
 }

@@ -45,7 +45,8 @@ func fake(seed uint64) *result.Run {
 	}
 	for _, s := range speeds {
 		run.Contenders = append(run.Contenders, result.Contender{
-			Name: s.name, Title: s.title, About: "A contender of " + s.title + ".", HeapFloor: s.floor, ControlOf: s.control,
+			Name: s.name, Title: s.title, About: "A contender of " + s.title + ".",
+			HeapFloor: s.floor, ControlOf: s.control,
 		})
 	}
 	wobble := func() float64 { return 1 + (r.Float64()-0.5)*0.06 }
@@ -68,7 +69,9 @@ func fake(seed uint64) *result.Run {
 					weather[round] = 0.7 + r.Float64()*0.6
 				}
 				if s.name == "netrpc" && (c.Transport == "tls" || c.Kind == "stream") {
-					l.Rounds = append(l.Rounds, result.Round{Round: round, Unsupported: true, Error: "net/rpc has no " + c.Kind})
+					l.Rounds = append(l.Rounds, result.Round{
+						Round: round, Unsupported: true, Error: "net/rpc has no " + c.Kind,
+					})
 					continue
 				}
 				i := map[int]int{0: 0, 1 << 10: 1, 64 << 10: 2, 1 << 20: 3}[c.Payload]
@@ -76,7 +79,8 @@ func fake(seed uint64) *result.Run {
 				rate *= map[int]float64{1: 1, 4: 1.6, 16: 2.2, 64: 2.6, 128: 2.8}[c.Callers]
 				cpu := time.Duration(1.1e9 / 2)
 				u := result.Usage{
-					CPU: cpu, Allocs: uint64(rate * 12), Alloced: uint64(rate * 900), GCs: 20, RSS: 14 << 20, PSS: 12 << 20,
+					CPU: cpu, Allocs: uint64(rate * 12), Alloced: uint64(rate * 900), GCs: 20,
+					RSS: 14 << 20, PSS: 12 << 20,
 				}
 				l.Rounds = append(l.Rounds, result.Round{
 					Round: round, Calls: int64(rate), Seconds: 1, Client: u, Server: u,
@@ -110,7 +114,8 @@ func fake(seed uint64) *result.Run {
 		for range 7 {
 			rss := int64((f.mib + 3) * wobble() * (1 << 20))
 			p.Starts = append(p.Starts, result.Start{
-				FirstReply: time.Duration(8e6 * wobble()), IdleRSS: rss, IdlePSS: rss - 1<<20, AfterRSS: rss * 2, AfterPSS: rss,
+				FirstReply: time.Duration(8e6 * wobble()),
+				IdleRSS:    rss, IdlePSS: rss - 1<<20, AfterRSS: rss * 2, AfterPSS: rss,
 			})
 		}
 		run.Footprints = append(run.Footprints, p)
@@ -126,7 +131,8 @@ func fake(seed uint64) *result.Run {
 			})
 		}
 		run.InFlight = append(run.InFlight, result.InFlight{
-			Contender: name, Calls: 10000, Reached: 10000, Answered: 10000, Seconds: 0.11, RSS: 110 << 20, Goroutines: 10000,
+			Contender: name, Calls: 10000, Reached: 10000, Answered: 10000, Seconds: 0.11,
+			RSS: 110 << 20, Goroutines: 10000,
 		})
 	}
 	return run

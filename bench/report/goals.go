@@ -35,8 +35,8 @@ type Goal struct {
 	what, note           phrase
 }
 
-// Goals returns the goals that were set, with what the run measured of them. The median decides, whatever the noise is;
-// where the noise could have decided otherwise a note says so.
+// Goals returns the goals that were set, with what the run measured of them. The median decides, however large the
+// noise is. A note says where the noise could have changed the decision.
 func Goals(run *result.Run) []Goal {
 	n := look(run)
 	rate := func(c result.Case, what phrase, contender, reference string, wanted float64) Goal {
@@ -82,9 +82,11 @@ func Goals(run *result.Run) []Goal {
 			contender:  Server, reference: GRPCServer, wanted: 0.7, atMost: true, what: what,
 		}.decide(n.whyFootprint(Server), n.whyFootprint(GRPCServer))
 	}
+	binary := phrase{"stripped server binary, same features", "同じ機能を持つサーバーのバイナリ（strip 済み）"}
+	idle := phrase{"RSS idle, same features", "同じ機能を持つサーバーのアイドル時 RSS"}
 	return append(goals,
-		footprint(phrase{"stripped server binary, same features", "同じ機能を持つサーバーのバイナリ（strip 済み）"}, strippedSize, sizeNoise),
-		footprint(phrase{"RSS idle, same features", "同じ機能を持つサーバーのアイドル時 RSS"}, idleRSS, n.memoryNoise()))
+		footprint(binary, strippedSize, sizeNoise),
+		footprint(idle, idleRSS, n.memoryNoise()))
 }
 
 // decide sets the state and the note of a measured goal; the reasons say why a side has fewer rounds than it should.
@@ -122,7 +124,7 @@ func (g Goal) decide(reasons ...phrase) Goal {
 	return g
 }
 
-// row returns the goal as people read it: what, against whom, wanted, measured, state and note.
+// row returns the goal as people read it: what, the contender to compare with, wanted, measured, state and note.
 func (g Goal) row() []phrase {
 	wanted := verbatim("–")
 	if g.wanted > 0 {

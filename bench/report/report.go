@@ -1,6 +1,5 @@
 // Package report says what a run of the benchmark means: tables for a terminal, a page in two languages with charts,
-// and what changed between two runs. All of it is computed from the raw rounds each time, so that it cannot outlive
-// them.
+// and what changed between two runs. All of it is computed from the raw rounds each time, so that it always fits them.
 package report
 
 import (
@@ -18,7 +17,7 @@ import (
 	"example.com/ttrpc-starter/bench/result"
 )
 
-// Data is the file beside the pages that holds the run; the caller writes it.
+// Data is the file, in the directory of the pages, that holds the run. The caller writes it.
 const Data = "results.json"
 
 // language is a page's file, and the file of what people add to it.
@@ -84,8 +83,8 @@ func Text(run *result.Run) string {
 		b.WriteString(g.terminal())
 	}
 	m := n.Machine
-	fmt.Fprintf(&b, "%s, %d CPUs, %s/%s, %s. Ratios are medians over rounds, with quartiles; ≈ is within the noise and "+
-		"counts as none.\n", m.CPU, m.CPUs, m.OS, m.Arch, m.Go)
+	fmt.Fprintf(&b, "%s, %d CPUs, %s/%s, %s. Ratios are medians over rounds, with quartiles; ≈ is within the noise "+
+		"and counts as none.\n", m.CPU, m.CPUs, m.OS, m.Arch, m.Go)
 	return strings.ReplaceAll(b.String(), "**", "")
 }
 
@@ -98,8 +97,8 @@ type titled struct {
 	Grid  grid
 }
 
-// Markdown returns the report as a page that lies beside Data and the charts. Findings is Markdown that people wrote;
-// with headings of the third level and below it fits in. Empty findings have no heading.
+// Markdown returns the report as a page, for the directory that has Data and the charts. Findings is Markdown that
+// people wrote; with headings of the third level and below it fits in. Empty findings have no heading.
 func Markdown(run *result.Run, lang Lang, findings string) (string, error) {
 	if _, ok := languages[lang]; !ok {
 		return "", fmt.Errorf("report: no language %q", lang)
@@ -129,8 +128,9 @@ func Markdown(run *result.Run, lang Lang, findings string) (string, error) {
 	}{
 		Command: run.Command, FindingsFile: languages[lang].findings, Data: Data,
 		Goals: n.goalGrid(), Footprints: n.footprintGrid(), Idle: n.idleGrid(), InFlight: n.inFlightGrid(),
-		Contenders: n.contenderGrid(), Modules: n.moduleGrid(), Rounds: n.rounds(), Findings: strings.TrimSpace(findings),
-		Seed: run.Seed, Server: n.title(Server).in(lang), GRPCServer: n.title(GRPCServer).in(lang), Window: n.window(),
+		Contenders: n.contenderGrid(), Modules: n.moduleGrid(), Rounds: n.rounds(),
+		Findings: strings.TrimSpace(findings), Seed: run.Seed, Window: n.window(),
+		Server: n.title(Server).in(lang), GRPCServer: n.title(GRPCServer).in(lang),
 		NoiseRate: noise(n.floor(callsPerSecond)).in(lang), NoiseCPU: noise(n.floor(cpuPerCall)).in(lang),
 		LoadStart: average(run.Machine.LoadStart).in(lang), LoadEnd: average(run.Machine.LoadEnd).in(lang),
 		Took: (time.Duration(run.Seconds) * time.Second).String(),

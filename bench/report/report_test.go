@@ -191,7 +191,8 @@ func TestNoCaseIsQuieterThanItsRun(t *testing.T) {
 		put(run, small(k), control, again*1050/1000)
 	}
 	if g := goal(t, run, "small, 1 caller", Stock); g.Verdict != None || g.Noise < 1.09 {
-		t.Errorf("verdict %d with noise %.2f where the control happened to agree, want none and 1.10", g.Verdict, g.Noise)
+		t.Errorf("verdict %d with noise %.2f where the control happened to agree, want none and 1.10",
+			g.Verdict, g.Noise)
 	}
 }
 
@@ -261,7 +262,8 @@ func TestSummaryFollowsTheNumbers(t *testing.T) {
 	}
 	page = build(500, 2000, 2000, 400<<20, 20)
 	for _, want := range []string{
-		"small calls per second: 0.50×", "an idle connection is heavier: 2.00×", "same features: 2.00×", "when idle: 2.00×",
+		"small calls per second: 0.50×", "an idle connection is heavier: 2.00×", "same features: 2.00×",
+		"when idle: 2.00×",
 	} {
 		if got := line(page, worse); !strings.Contains(got, want) {
 			t.Errorf("no %q in %q", want, got)
@@ -318,7 +320,8 @@ func TestGoals(t *testing.T) {
 		}
 	}
 	run.Footprints[1].Error = "it does not build"
-	if g := goal(t, run, "RSS idle", GRPCServer); g.State != Unknown || !strings.Contains(g.note.en, "it does not build") {
+	g := goal(t, run, "RSS idle", GRPCServer)
+	if g.State != Unknown || !strings.Contains(g.note.en, "it does not build") {
 		t.Errorf("goal without a server to compare with = state %d, %q", g.State, g.note.en)
 	}
 }
@@ -597,8 +600,8 @@ func TestCharts(t *testing.T) {
 	}
 	for file, wants := range map[string][]string{
 		"calls-by-callers.svg": {
-			"payload 0 B", "payload 64 KiB", "concurrent callers on one connection", "calls/s relative to grpc-go", "128",
-			"2×", "ours", "net/rpc", "noise (control)",
+			"payload 0 B", "payload 64 KiB", "concurrent callers on one connection", "calls/s relative to grpc-go",
+			"128", "2×", "ours", "net/rpc", "noise (control)",
 		},
 		"calls-by-payload.svg": {
 			"1 caller", "16 callers", "payload in each direction", "1 KiB", "1 MiB", "ours with heap floor",
@@ -662,13 +665,15 @@ func TestCompare(t *testing.T) {
 	})
 	t.Run("one contender", func(t *testing.T) {
 		text := Compare(build(same, 1, 1), build(same, 1.5, 1))
-		if got := rows(text); len(got) == 0 || !strings.Contains(got[0], "10,000") || !strings.Contains(got[0], "15,000") ||
-			!strings.Contains(got[0], "+50.0 %") || slices.ContainsFunc(got, func(r string) bool {
-			return strings.Contains(r, Stock) || strings.Contains(r, GRPC) || !strings.Contains(r, "better")
-		}) {
+		if got := rows(text); len(got) == 0 || !strings.Contains(got[0], "10,000") ||
+			!strings.Contains(got[0], "15,000") || !strings.Contains(got[0], "+50.0 %") ||
+			slices.ContainsFunc(got, func(r string) bool {
+				return strings.Contains(r, Stock) || strings.Contains(r, GRPC) || !strings.Contains(r, "better")
+			}) {
 			t.Errorf("ours is half as fast again, and nothing else changed:\n%s", text)
 		}
-		if got := rows(Compare(build(same, 1.5, 1), build(same, 1, 1))); len(got) == 0 || !strings.Contains(got[0], "worse") {
+		got := rows(Compare(build(same, 1.5, 1), build(same, 1, 1)))
+		if len(got) == 0 || !strings.Contains(got[0], "worse") {
 			t.Errorf("ours lost a third: %q", got)
 		}
 	})
@@ -691,7 +696,8 @@ func TestCompare(t *testing.T) {
 			!strings.Contains(text, "ratios to ttrpc") {
 			t.Errorf("it does not say that the machines differ:\n%s", text)
 		}
-		if got := rows(text); len(got) == 0 || !strings.Contains(got[0], "1.00×") || !strings.Contains(got[0], "1.50×") ||
+		if got := rows(text); len(got) == 0 ||
+			!strings.Contains(got[0], "1.00×") || !strings.Contains(got[0], "1.50×") ||
 			slices.ContainsFunc(got, func(r string) bool { return strings.Contains(r, GRPC) }) {
 			t.Errorf("ours is half as fast again relative to ttrpc:\n%s", text)
 		}
@@ -733,13 +739,16 @@ func TestCompare(t *testing.T) {
 func TestTablesAreInTheContendersOrder(t *testing.T) {
 	run := runOf(Stock, Ours, GRPC)
 	for _, name := range []string{GRPC, Stock, Ours} { // as they happened to be measured
-		run.Footprints = append(run.Footprints, result.Footprint{Contender: name, Binary: 1, Stripped: 1, Starts: starts(1)})
+		run.Footprints = append(run.Footprints, result.Footprint{
+			Contender: name, Binary: 1, Stripped: 1, Starts: starts(1),
+		})
 		run.Idle = append(run.Idle, result.Connections{Contender: name, Connections: 1, RSS: 1})
 		run.InFlight = append(run.InFlight, result.InFlight{Contender: name, Calls: 1})
 	}
 	for _, title := range []string{"Servers before and after load", "Idle connections, per", "Calls in flight on"} {
 		_, below, _ := strings.Cut(Text(run), title)
-		stock, ours, grpc := strings.Index(below, " ttrpc "), strings.Index(below, " ours "), strings.Index(below, " grpc ")
+		stock, ours := strings.Index(below, " ttrpc "), strings.Index(below, " ours ")
+		grpc := strings.Index(below, " grpc ")
 		if stock < 0 || stock > ours || ours > grpc {
 			t.Errorf("%s: not in the contenders' order:\n%s", title, below)
 		}

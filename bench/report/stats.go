@@ -16,7 +16,8 @@ const (
 	OursFloor  = "ours-floor"
 	GRPC       = "grpc"
 	GRPCFloor  = "grpc-floor"
-	// Server and GRPCServer have footprints only: a server as the starter's own, and one with the same features on grpc-go.
+	// Server and GRPCServer have footprints only: a server like the starter's own, and one with the same features on
+	// grpc-go.
 	Server     = "server"
 	GRPCServer = "grpc-server"
 )
@@ -205,8 +206,8 @@ func (n numbers) compare(c result.Case, contender, reference string, m *metric) 
 }
 
 // noise returns the noise floor of a case, or 0 if no case has a control: how far the control was from what it repeats.
-// That is the upper quartile of its rounds, so that no single disturbed round decides, but never less than the whole
-// run's floor, so that no luck does either.
+// That is the upper quartile of its rounds, so that a single disturbed round does not decide. It is never less than the
+// whole run's floor, so that a lucky control does not decide either.
 func (n numbers) noise(c result.Case, m *metric) float64 {
 	return max(n.control(c, m), n.floor(m))
 }
@@ -259,7 +260,7 @@ func (n numbers) cases() []result.Case {
 // assumedNoise is the floor of numbers that are taken too rarely to know their noise from, where there is no control.
 const assumedNoise = 1.1
 
-// sizeNoise is the floor of what a build fixes: less than a percent is not worth a word.
+// sizeNoise is the floor of what a build fixes: less than a percent counts as no difference.
 const sizeNoise = 1.01
 
 func (n numbers) footprint(contender string) (result.Footprint, bool) {

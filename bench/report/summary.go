@@ -10,7 +10,7 @@ import (
 	"example.com/ttrpc-starter/bench/result"
 )
 
-// claim is something that the summary says, whatever the numbers are: the verdict decides in which of its lines.
+// claim is something that the summary always says: the verdict decides in which of its lines.
 type claim struct {
 	Difference
 	topic phrase // claims of one topic share it
@@ -32,9 +32,12 @@ var (
 
 func (n numbers) loadClaims(reference, floorReference string) []claim {
 	var claims []claim
-	add := func(topic phrase, contender, reference string, m *metric, when func(result.Case) phrase, cases ...result.Case) {
+	add := func(
+		topic phrase, contender, reference string, m *metric, when func(result.Case) phrase, cases ...result.Case,
+	) {
 		for _, c := range cases {
-			claims = append(claims, claim{Difference: n.compare(c, contender, reference, m), topic: topic, when: when(c)})
+			difference := n.compare(c, contender, reference, m)
+			claims = append(claims, claim{Difference: difference, topic: topic, when: when(c)})
 		}
 	}
 	who := func(c result.Case) phrase { return callers(c.Callers) }
@@ -188,11 +191,13 @@ func (n numbers) warnings() []phrase {
 	}
 	if n.floor(callsPerSecond) == 0 {
 		warnings = append(warnings, phrase{
-			"No control was measured: the noise is unknown, and no difference is judged.", "対照を計測していないためノイズが分からず、差を判定していません。",
+			"No control was measured: the noise is unknown, and no difference is judged.",
+			"対照を計測していないためノイズが分からず、差を判定していません。",
 		})
 	}
 	if failures := len(n.failureGrid().rows); failures > 0 {
-		warnings = append(warnings, say("Measurements that failed: %d, listed below.", "失敗した計測が %d 件あり、下に示します。", failures))
+		warnings = append(warnings,
+			say("Measurements that failed: %d, listed below.", "失敗した計測が %d 件あり、下に示します。", failures))
 	}
 	return warnings
 }

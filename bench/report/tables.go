@@ -38,7 +38,9 @@ func (g grid) writer(lang Lang) table.Writer {
 	}
 	var columns []table.ColumnConfig
 	for i := g.words; i < len(g.head)-g.tail; i++ {
-		columns = append(columns, table.ColumnConfig{Number: i + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
+		columns = append(columns, table.ColumnConfig{
+			Number: i + 1, Align: text.AlignRight, AlignHeader: text.AlignRight,
+		})
 	}
 	w.SetColumnConfigs(columns)
 	style := table.StyleDefault
@@ -85,7 +87,7 @@ func (n numbers) contenders() []string {
 		elsewhere[f.Contender] = true
 	}
 	for _, c := range n.Contenders {
-		// One without a trace was to be measured, so its rows say that it was not.
+		// A contender without any result was to be measured, so its rows say that it was not.
 		if loaded[c.Name] || !elsewhere[c.Name] {
 			names = append(names, c.Name)
 		}
@@ -316,7 +318,11 @@ func bytesOrNot(n int64) phrase {
 
 func (n numbers) idleGrid() grid {
 	g := grid{title: phrase{"Idle connections, per connection", "アイドル接続（1 接続あたり）"}, words: 1, head: []phrase{
-		contenderHead, {"connections", "接続数"}, verbatim("RSS"), {"heap and stacks", "ヒープとスタック"}, {"goroutines", "ゴルーチン"},
+		contenderHead,
+		{"connections", "接続数"},
+		verbatim("RSS"),
+		{"heap and stacks", "ヒープとスタック"},
+		{"goroutines", "ゴルーチン"},
 	}}
 	for _, i := range n.Idle {
 		name, count := n.title(i.Contender), verbatim(humanize.Comma(int64(i.Connections)))
@@ -356,8 +362,10 @@ func (n numbers) inFlightGrid() grid {
 			g.add(append([]phrase{name, limit, calls, instead}, slices.Repeat(phrases("–"), len(g.head)-4)...)...)
 			continue
 		}
-		g.add(name, limit, calls, verbatim(humanize.Comma(int64(f.Reached))), verbatim(humanize.Comma(int64(f.Answered))),
-			verbatim(duration(f.Seconds*1e9)), verbatim(size(float64(f.RSS))), verbatim(humanize.Comma(int64(f.Goroutines))))
+		g.add(name, limit, calls,
+			verbatim(humanize.Comma(int64(f.Reached))), verbatim(humanize.Comma(int64(f.Answered))),
+			verbatim(duration(f.Seconds*1e9)), verbatim(size(float64(f.RSS))),
+			verbatim(humanize.Comma(int64(f.Goroutines))))
 	}
 	return g
 }
@@ -401,7 +409,8 @@ func (n numbers) lackGrid() grid {
 		n.eachProblem(l, true, func(reason string, _ []string) {
 			if key := [4]string{l.Contender, l.Transport, l.Kind, reason}; !seen[key] {
 				seen[key] = true
-				g.add(n.title(l.Contender), say("%s, %s", "%s、%s", transport(l.Transport), kind(l.Kind)), verbatim(reason))
+				where := say("%s, %s", "%s、%s", transport(l.Transport), kind(l.Kind))
+				g.add(n.title(l.Contender), where, verbatim(reason))
 			}
 		})
 	}

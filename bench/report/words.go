@@ -111,7 +111,7 @@ func (e Estimate) spread() string {
 	return fmt.Sprintf(" (%s–%s)", strings.TrimSuffix(times(e.Low), "×"), strings.TrimSuffix(times(e.High), "×"))
 }
 
-// String writes the ratio; what is none is marked ≈, and what has no noise to be judged by with a question mark.
+// String writes the ratio. A ≈ marks one that is within the noise, a question mark one whose noise is unknown.
 func (d Difference) String() string {
 	switch d.Verdict {
 	case NotMeasured:

@@ -1,6 +1,5 @@
-// Package result is what a run of the benchmark measured: the one form that the runner writes, the report and the charts
-// are made of, and two runs are compared in. Nothing in it is derived but from raw rounds, and nothing is left out: what
-// failed says how.
+// Package result is what a run of the benchmark measured. The runner writes this form; the report, the charts and the
+// comparison of two runs read it. It holds the raw rounds, and leaves nothing out: where something failed, it says how.
 package result
 
 import "time"
@@ -104,8 +103,8 @@ type Usage struct {
 type Footprint struct {
 	Contender string `json:"contender"`
 	Error     string `json:"error,omitempty"`
-	// Binary and Stripped are built with -trimpath and CGO_ENABLED=0, the latter with -ldflags='-s -w', too, and that is
-	// what runs. All but those of server and grpc-server have the runner's commands and TLS linked in, whose size is raw's.
+	// Binary and Stripped are built with -trimpath and CGO_ENABLED=0. Stripped has -ldflags='-s -w', too, and is what
+	// runs. All but those of server and grpc-server have the runner's commands and TLS linked in, whose size is raw's.
 	Binary   int64   `json:"binary_bytes"`
 	Stripped int64   `json:"stripped_bytes"`
 	Packages int     `json:"packages"` // linked, standard library included

@@ -15,7 +15,7 @@ import (
 	"example.com/ttrpc-starter/bench/result"
 )
 
-var update = flag.Bool("update", false, "write the schema anew")
+var update = flag.Bool("update", false, "write the schema again")
 
 const (
 	schemaFile  = "../../docs/bench/schema.json"

@@ -26,7 +26,7 @@ const example = "gen/example/v1/example.pb.go"
 
 func TestCheckGenerated(t *testing.T) {
 	const proto = "proto/example/v1/example.proto"
-	// The first run of all may have to build buf, which the ones side by side would each do anew.
+	// The first run may have to build buf. Runs at the same time would each build it.
 	start := time.Now()
 	scratch(t).run(0, "make", "check-generated")
 	t.Logf("the first check took %v", time.Since(start).Round(time.Millisecond))
@@ -238,7 +238,8 @@ func TestAddMethod(t *testing.T) {
 		"Shout": `{"text":"HELLO"}` + "\n",
 		"Count": "{\"number\":1}\n{\"number\":2}\n{\"number\":3}\n{\"number\":4}\n{\"number\":5}\n",
 	} {
-		p := proctest.Run(t, dir.command(dir.path("bin/client"), "-address", address, "-method", method, "-text", "hello"))
+		args := []string{"-address", address, "-method", method, "-text", "hello"}
+		p := proctest.Run(t, dir.command(dir.path("bin/client"), args...))
 		if got := p.Stdout(); got != want {
 			t.Errorf("%s printed %q, want %q", method, got, want)
 		}
@@ -330,7 +331,7 @@ func TestOldRuntime(t *testing.T) {
 	}
 }
 
-// TestReadmesAgree holds the two languages to the same code and commands, links aside.
+// TestReadmesAgree holds the two languages to the same code and commands, except links.
 func TestReadmesAgree(t *testing.T) {
 	dir := scratch(t)
 	code := regexp.MustCompile("(?ms)^ *```.*?^ *```$|`[^`\n]+`")

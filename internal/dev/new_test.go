@@ -34,7 +34,8 @@ func TestNewService(t *testing.T) {
 	project.wantNames("example.v1", "example/v1", "examplev1", "Example service", "example.go", "example.proto")
 	for _, file := range []string{
 		"proto/acme/todo_list/v1beta1/log.proto", "gen/acme/todo_list/v1beta1/log_ttrpc.pb.go", "server/log.go",
-		"client/log.go", "docs/systemd/log.service", "go.sum", "LICENSE", ".github/workflows/ci.yml", "ttrpcx/serve_test.go",
+		"client/log.go", "docs/systemd/log.service", "go.sum", "LICENSE", ".github/workflows/ci.yml",
+		"ttrpcx/serve_test.go",
 	} {
 		project.read(file)
 	}
@@ -109,7 +110,8 @@ func (c copied) followReadme(proto, server, client string) {
 	_, section, _ := strings.Cut(c.read("README.md"), "\n## Add a method\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	var code []string
-	for _, block := range regexp.MustCompile("(?s)\n   ```(?:proto|go)(\n.*?)   ```").FindAllStringSubmatch(section, -1) {
+	blocks := regexp.MustCompile("(?s)\n   ```(?:proto|go)(\n.*?)   ```")
+	for _, block := range blocks.FindAllStringSubmatch(section, -1) {
 		code = append(code, strings.ReplaceAll(block[1], "\n   ", "\n"))
 	}
 	if len(code) != 5 {
@@ -196,7 +198,8 @@ func TestNewRefuses(t *testing.T) {
 		p := proctest.Run(t, cmd)
 		last := p.Stderr()[strings.LastIndex(strings.TrimSpace(p.Stderr()), "\n")+1:]
 		if p.ExitCode() != c.code || !strings.HasPrefix(last, "new: ") || !strings.Contains(last, c.want) {
-			t.Errorf("new %q: exit code %d and %q, want %d and %q", cmd.Args[1:4], p.ExitCode(), p.Stderr(), c.code, c.want)
+			t.Errorf("new %q: exit code %d and %q, want %d and %q",
+				cmd.Args[1:4], p.ExitCode(), p.Stderr(), c.code, c.want)
 		}
 		if c.code == 2 && p.Stderr() != last {
 			t.Errorf("new %q prints more than a line: %q", cmd.Args[1:4], p.Stderr())
@@ -255,7 +258,8 @@ func TestReplaceExample(t *testing.T) {
 	project.replace("client/main.go", "\tshopv1 \"github.com/Acme/shop/gen/acme/shop/v1\"\n", "")
 	project.replace("client/main.go", "examplev1.CallExample(client)", "client")
 	calls := regexp.MustCompile(`'-metadata .*'`).FindString(project.read("Makefile"))
-	project.replace("Makefile", calls, "'-method Order' '-method Follow' '-method Fill' '-method Haggle' '-method Ring'")
+	project.replace("Makefile", calls,
+		"'-method Order' '-method Follow' '-method Fill' '-method Haggle' '-method Ring'")
 	project.run(0, "make", "generate")
 	out := project.wantWorks()
 	for _, want := range []string{

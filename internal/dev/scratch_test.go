@@ -95,7 +95,7 @@ func (c copied) remove(file string) {
 	}
 }
 
-// command is a command in the copy, in an environment in which neither git nor GitHub Actions show through.
+// command is a command in the copy. Its environment has no variables of git or of GitHub Actions.
 func (c copied) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = c.dir

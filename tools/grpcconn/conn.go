@@ -1,8 +1,8 @@
 // Package grpcconn is a gRPC client connection that speaks ttrpc: gRPC's stubs, and what is built on them such as
 // grpcurl, call ttrpc servers through it, which need to know nothing of it.
 //
-// What gRPC has and ttrpc has not is missing here, too: answers have no headers and no trailers, and of the call options
-// none has an effect. Of metadata, keys that end in -bin travel in base64, as in gRPC over HTTP/2.
+// What gRPC has and ttrpc lacks is missing here, too: answers have no headers and no trailers, and no call option has
+// an effect. Metadata whose key ends in -bin travels in base64, as in gRPC over HTTP/2.
 package grpcconn
 
 import (
@@ -32,16 +32,17 @@ import (
 // Dial returns a new connection to a server. ctx is the call's.
 type Dial func(ctx context.Context) (net.Conn, error)
 
-// Conn makes calls, each on a connection of its own: closing it is the only way to cancel a call in ttrpc, and a reader
-// that takes its time then holds up nobody else.
+// Conn makes calls, each on a connection of its own: closing it is the only way to cancel a call in ttrpc. In addition,
+// a slow reader then delays no other call.
 //
 // All errors have a status, and those that began as something else (a failed Dial, ErrClosed, NotTTRPCError) are still
 // found by errors.Is and errors.As. A connection that is lost is Unavailable; the call may have run or not.
 //
-// As with a grpc.ClientConn, whoever opens a stream reads it to its end or cancels its context.
+// As with a grpc.ClientConn, a caller that opens a stream must read it to its end or cancel its context.
 //
 // Servers with ttrpc before v1.2.8 crash if a message arrives for a stream that they have just ended. Nothing is sent
-// for a stream that is known to have ended, but whoever sends to one that the server may end at any moment takes that risk.
+// for a stream that is known to have ended. But a caller that sends to a stream that the server may end at any moment
+// takes that risk.
 type Conn struct{ dial Dial }
 
 var _ grpc.ClientConnInterface = (*Conn)(nil)
@@ -68,7 +69,9 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, _ ...
 }
 
 // NewStream opens a stream. One without client messages is opened by the first SendMsg.
-func (c *Conn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+func (c *Conn) NewStream(
+	ctx context.Context, desc *grpc.StreamDesc, method string, _ ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	call, err := c.newCall(ctx, method)
 	if err != nil {
 		return nil, err
@@ -133,7 +136,8 @@ func outgoing(ctx context.Context) (ttrpc.MD, error) {
 			if strings.HasSuffix(key, "-bin") {
 				value = base64.RawStdEncoding.EncodeToString([]byte(value))
 			} else if !utf8.ValidString(value) {
-				return nil, status.Errorf(codes.Internal, "metadata %q is not valid UTF-8: a key that ends in -bin may carry it", key)
+				return nil, status.Errorf(codes.Internal,
+					"metadata %q is not valid UTF-8: a key that ends in -bin may carry it", key)
 			}
 			out[key] = append(out[key], value)
 		}
@@ -168,7 +172,8 @@ func (e *NotTTRPCError) Error() string {
 	switch {
 	case bytes.HasPrefix(e.Sent, []byte("HTTP/")):
 		speaks = "it speaks HTTP/1, as curl does"
-	case len(e.Sent) > 8 && e.Sent[3] == 4 && bytes.Equal(e.Sent[4:9], make([]byte, 5)): // SETTINGS: RFC 9113, section 6.5
+	case len(e.Sent) > 8 && e.Sent[3] == 4 && bytes.Equal(e.Sent[4:9], make([]byte, 5)):
+		// SETTINGS: RFC 9113, section 6.5
 		speaks = "it speaks HTTP/2, as gRPC and grpcurl do"
 	case len(e.Sent) > 1 && e.Sent[0] == 0x15 && e.Sent[1] == 3: // an alert: RFC 8446, section 5.1
 		speaks = "it wants TLS"
@@ -184,15 +189,15 @@ type guarded struct {
 	queue  *queue                // of a stream; else nil
 	first  [wire.HeaderSize]byte // what was read first
 	have   int                   // of it
-	reason atomic.Pointer[error] // why it can no more be read: ttrpc.Client tells its calls that it is closed, not why
+	reason atomic.Pointer[error] // why reading has ended: ttrpc.Client tells its calls that it has, not why
 }
 
-// Write adds to the request of a stream the call's metadata and deadline, which ttrpc sends with unary calls only. They come
-// before it, in the same frame: an encoded message after another one of its type decodes to both of them merged,
-// https://protobuf.dev/programming-guides/encoding/#last-one-wins.
+// Write adds the call's metadata and deadline to the request of a stream, because ttrpc sends them with unary calls
+// only. They come before the request, in the same frame: two encoded messages of one type, one after the other, decode
+// to both of them merged, https://protobuf.dev/programming-guides/encoding/#last-one-wins.
 func (c *guarded) Write(p []byte) (int, error) {
 	h, ok := wire.ParseHeader(p)
-	if !c.opens || !ok { // ttrpc never parts a header
+	if !c.opens || !ok { // ttrpc never splits a header
 		return c.Conn.Write(p)
 	}
 	c.opens = false
@@ -230,7 +235,7 @@ func (c *guarded) Read(p []byte) (int, error) {
 	}
 	if c.have < len(c.first) {
 		c.have += copy(c.first[c.have:], p[:n])
-		// A connection carries one call, the first, and each answer bears its number.
+		// A connection carries one call, the first, and each answer has its number.
 		if h, ok := wire.ParseHeader(c.first[:c.have]); ok &&
 			(h.StreamID != 1 || h.Type != wire.TypeResponse && h.Type != wire.TypeData) {
 			n, err = 0, &NotTTRPCError{c.first[:]}

@@ -115,7 +115,9 @@ var (
 )
 
 // stream opens a stream, sends the texts and closes the sending side.
-func stream(t *testing.T, ctx context.Context, conn *grpcconn.Conn, desc *grpc.StreamDesc, texts ...string) grpc.ClientStream {
+func stream(
+	t *testing.T, ctx context.Context, conn *grpcconn.Conn, desc *grpc.StreamDesc, texts ...string,
+) grpc.ClientStream {
 	t.Helper()
 	s := open(t, ctx, conn, desc, texts...)
 	if err := s.CloseSend(); err != nil {
@@ -126,7 +128,9 @@ func stream(t *testing.T, ctx context.Context, conn *grpcconn.Conn, desc *grpc.S
 
 // open opens a stream and sends the texts. Where the last one ends the stream, nothing may be sent after it: a server
 // with the old runtime crashes if anything arrives for a stream that it has ended.
-func open(t *testing.T, ctx context.Context, conn *grpcconn.Conn, desc *grpc.StreamDesc, texts ...string) grpc.ClientStream {
+func open(
+	t *testing.T, ctx context.Context, conn *grpcconn.Conn, desc *grpc.StreamDesc, texts ...string,
+) grpc.ClientStream {
 	t.Helper()
 	name, message := "Echo", func(text string) proto.Message { return &testv1.EchoRequest{Message: text} }
 	switch desc {
@@ -219,7 +223,8 @@ func TestContextTravels(t *testing.T) {
 		}
 
 		bad := metadata.AppendToOutgoingContext(t.Context(), "name", "\xff")
-		if _, err := unary(bad, conn, ""); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), `"name"`) {
+		_, err := unary(bad, conn, "")
+		if status.Code(err) != codes.Internal || !strings.Contains(err.Error(), `"name"`) {
 			t.Errorf("metadata that is not text: %v", err)
 		}
 	})
@@ -258,7 +263,7 @@ func TestStatusAndDetails(t *testing.T) {
 	})
 }
 
-// TestCancel shows that the end of a call's context ends the handler's and the call, whatever the call is doing.
+// TestCancel shows that the end of a call's context ends the handler's and the call, at each stage of the call.
 func TestCancel(t *testing.T) {
 	onEach(t, func(t *testing.T, server *proctest.Process, conn *grpcconn.Conn) {
 		calls := map[string]func(ctx context.Context) error{
@@ -373,7 +378,8 @@ func TestLostServer(t *testing.T) {
 		<-server.Ended()
 		want(t, s, status.Error(codes.Unavailable, ""))
 		_, err := unary(t.Context(), conn, "a")
-		if status.Code(err) != codes.Unavailable || !errors.Is(err, os.ErrNotExist) && !strings.Contains(err.Error(), "refused") {
+		if status.Code(err) != codes.Unavailable ||
+			!errors.Is(err, os.ErrNotExist) && !strings.Contains(err.Error(), "refused") {
 			t.Errorf("without a server: %v", err)
 		}
 	})

@@ -6,16 +6,16 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-// ReadAhead bounds what a stream holds of messages that have arrived and are not asked for yet, in bytes. Small messages
+// ReadAhead is how many bytes of messages a stream holds that have arrived but are not asked for yet. Small messages
 // count with what they take in memory. Beyond it, the connection is not read until there is room, so that the server
-// waits, as long as it will. On top come what one read brings, 4 MiB at most, and what ttrpc has not passed on yet: one
-// message or two, and never more than the 64 that it queues.
+// waits, for as long as it wants to. Two things can come on top: what one read brings, 4 MiB at most, and what ttrpc
+// has not passed on yet, which is one message or two, and never more than the 64 that it queues.
 const ReadAhead = 16 << 20
 
-// messageCost is about what a message takes besides its frame.
+// messageCost is about what a message takes in addition to its frame.
 const messageCost = 128
 
-// queue holds messages between ttrpc, which drops what is not taken in time, and a reader that takes its time.
+// queue holds messages between ttrpc, which drops what is not taken in time, and a reader that may be slow.
 type queue struct {
 	mu       sync.Mutex
 	changed  sync.Cond
@@ -46,7 +46,7 @@ func (q *queue) push(m *raw) {
 	q.changed.Broadcast()
 }
 
-// end says why no more messages come. The first reason stays. drop takes back those that are there.
+// end says why no more messages come. The first reason stays. With drop, those that are there are not read any more.
 func (q *queue) end(err error, drop bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -80,8 +80,8 @@ func (q *queue) pop() (*raw, error) {
 	return m, nil
 }
 
-// waitForRoom waits until the queue has some or is done with. With no message in it, whose bytes there are is not for
-// the reader to say: ttrpc drops frames that are too large.
+// waitForRoom waits until the queue has some, or has ended. It does not wait while no message is in it: the bytes may
+// be of a frame that is too large, which ttrpc drops.
 func (q *queue) waitForRoom() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

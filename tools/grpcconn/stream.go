@@ -118,7 +118,7 @@ func (s *stream) CloseSend() error {
 
 func (s *stream) RecvMsg(m any) error {
 	if err := s.call.ctx.Err(); err != nil {
-		_ = s.end(err) // whoever cancels gets no more messages, at once
+		_ = s.end(err) // from now on, a caller that cancels gets no more messages
 	}
 	r, err := s.queue.pop()
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 )
 
 // bufSource reads a buf image (a FileDescriptorSet with more in it), or compiles the modules of a directory: those that
-// buf.yaml or buf.work.yaml names, or else the directory itself. Modules of the registry are not fetched; an image has them.
+// buf.yaml or buf.work.yaml names, or else the directory itself. Modules of the registry are not fetched. An image has
+// them.
 func bufSource(name string) (grpcurl.DescriptorSource, error) {
 	info, err := os.Stat(name)
 	if err != nil {
@@ -43,7 +44,8 @@ func bufSource(name string) (grpcurl.DescriptorSource, error) {
 	}
 	source, err := grpcurl.DescriptorSourceFromProtoFiles(modules, files...)
 	if err != nil {
-		return nil, fmt.Errorf("%w (if a module of the registry is missing: `buf build %s -o image.binpb` and -buf image.binpb)", err, name)
+		return nil, fmt.Errorf("%w (if a module of the registry is missing: `buf build %s -o image.binpb` "+
+			"and -buf image.binpb)", err, name)
 	}
 	return source, nil
 }

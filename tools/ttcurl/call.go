@@ -21,7 +21,7 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
-// call is one call of a method. It hears from grpcurl how the call goes on.
+// call is one call of a method. grpcurl calls its methods as the call goes on.
 type call struct {
 	*options
 	server     *server
@@ -120,11 +120,12 @@ func (c *call) result(err error) (*status.Status, error) {
 		return nil, c.printErr
 	case c.enough, c.ended && c.status.Code() == codes.OK:
 		return status.New(codes.OK, ""), nil
-	case c.ended && (c.status.Code() != codes.Canceled || failure == nil): // grpcurl cancels a call whose request is bad
+	case c.ended && (c.status.Code() != codes.Canceled || failure == nil):
+		// Canceled with a failure is a bad request: grpcurl cancels its call.
 		return c.status, nil
 	case failure != nil:
 		err = failure
-	case c.server.dialError() != nil: // grpcurl keeps quiet about it
+	case c.server.dialError() != nil: // grpcurl does not report it
 		return nil, c.server.dialError()
 	case err == nil:
 		return nil, errors.New("the call ended without a status")
@@ -206,7 +207,8 @@ func (c *call) OnReceiveResponse(m protoadapt.MessageV1) {
 	}
 	c.messages++
 	if c.veryVerbose {
-		fmt.Fprintf(c.stderr, "\nMessage %d after %v: %d bytes\n", c.messages, time.Since(c.started), proto.Size(protoadapt.MessageV2Of(m)))
+		fmt.Fprintf(c.stderr, "\nMessage %d after %v: %d bytes\n",
+			c.messages, time.Since(c.started), proto.Size(protoadapt.MessageV2Of(m)))
 	}
 	c.printErr = c.printer.message(m)
 	c.enough = c.messages == c.maxMessages
@@ -218,5 +220,5 @@ func (c *call) OnReceiveResponse(m protoadapt.MessageV1) {
 // OnReceiveTrailers is told the call's status.
 func (c *call) OnReceiveTrailers(st *status.Status, _ metadata.MD) {
 	c.ended, c.status = true, st
-	c.cancel() // whoever waits for more input waits in vain
+	c.cancel() // a goroutine that waits for more input must not wait longer
 }

@@ -41,8 +41,8 @@ func completionScript(out io.Writer, shell string) error {
 	return err
 }
 
-// complete prints what the last word may become, a line for each; nothing leaves it to the shell to name files. What
-// goes wrong is no matter here.
+// complete prints what the last word may become, a line for each. If it prints nothing, the shell names files. Errors
+// do not matter here.
 func complete(ctx context.Context, words []string, out io.Writer) error {
 	cut := 0
 	if len(words) == 2 && words[0] == "-line" {

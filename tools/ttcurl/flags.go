@@ -75,37 +75,51 @@ func (o *options) flagSet() *flag.FlagSet {
 	flags.SetOutput(io.Discard) // parse reports, once, to the right place
 	flags.Usage = func() {}
 
-	flags.StringVar(&o.data, "d", "", "request `data`; @ reads standard input and @FILE a file. Messages of a stream stand one after the other")
+	flags.StringVar(&o.data, "d", "",
+		"request `data`; @ reads standard input and @FILE a file. Messages of a stream follow one after the other")
 	flags.Var(&o.headers, "H", "metadata to send, as `'name: value'`; repeatable")
 	flags.Var(&o.protos, "proto", "take the schema from this .proto `file`; repeatable")
 	flags.Var(&o.imports, "import-path", "`directory` to look for -proto files and their imports in; repeatable")
 	flags.Var(&o.protosets, "protoset", "take the schema from this `file`, an encoded FileDescriptorSet; repeatable")
-	flags.StringVar(&o.buf, "buf", "", "take the schema from a buf module, workspace or image at this `path`: a directory or a file")
-	flags.BoolFunc("use-reflection", "ask the server for the schema, or for a method's kind if the schema comes from elsewhere; "+
-		"-use-reflection asks without finding out first whether the server has reflection (default true)", o.useReflection)
-	flags.StringVar(&o.protosetOut, "protoset-out", "", "write what is listed, described or called to this `file`, as a FileDescriptorSet")
-	flags.StringVar(&o.protoOutDir, "proto-out-dir", "", "write what is listed, described or called to this `directory`, as .proto files")
-	flags.StringVar(&o.format, "format", "json", "`format` of messages: json, or text with the byte 0x1E between messages")
+	flags.StringVar(&o.buf, "buf", "",
+		"take the schema from a buf module, workspace or image at this `path`: a directory or a file")
+	flags.BoolFunc("use-reflection",
+		"ask the server for the schema, or for a method's kind if the schema comes from elsewhere; "+
+			"-use-reflection asks without finding out first whether the server has reflection (default true)",
+		o.useReflection)
+	flags.StringVar(&o.protosetOut, "protoset-out", "",
+		"write what is listed, described or called to this `file`, as a FileDescriptorSet")
+	flags.StringVar(&o.protoOutDir, "proto-out-dir", "",
+		"write what is listed, described or called to this `directory`, as .proto files")
+	flags.StringVar(&o.format, "format", "json",
+		"`format` of messages: json, or text with the byte 0x1E between messages")
 	flags.BoolVar(&o.emitDefaults, "emit-defaults", false, "print fields that have their default value, too (json)")
-	flags.BoolVar(&o.allowUnknownFields, "allow-unknown-fields", false, "ignore what the schema does not have in requests (json)")
+	flags.BoolVar(&o.allowUnknownFields, "allow-unknown-fields", false,
+		"ignore what the schema does not have in requests (json)")
 	flags.BoolVar(&o.formatError, "format-error", false, "print a failed call's status in the format of -format")
 	flags.BoolVar(&o.msgTemplate, "msg-template", false, "describe messages with an example of input")
-	flags.Float64Var(&o.maxTime, "max-time", 0, "`seconds` that all may take; the server is told, too (default: no limit)")
-	flags.Float64Var(&o.connectTimeout, "connect-timeout", 10, "`seconds` that connecting, and the first answer about the schema, may take")
+	flags.Float64Var(&o.maxTime, "max-time", 0,
+		"`seconds` that all may take; the server is told, too (default: no limit)")
+	flags.Float64Var(&o.connectTimeout, "connect-timeout", 10,
+		"`seconds` that connecting, and the first answer about the schema, may take")
 	flags.BoolVar(&o.verbose, "v", false, "tell on standard error what is done")
 	flags.BoolVar(&o.veryVerbose, "vv", false, "tell sizes and times as well")
-	flags.BoolVar(&o.plaintext, "plaintext", false, "no TLS for tcp://: anyone on the way can read and change it. Programs of the starter call this -insecure")
-	flags.BoolVar(&o.insecure, "insecure", false, "TLS for tcp://, without a check who the server is")
-	flags.StringVar(&o.cacert, "cacert", "", "PEM `file` with the certificates that the server's must go back to (default: the system's)")
+	flags.BoolVar(&o.plaintext, "plaintext", false,
+		"no TLS for tcp://: anyone on the way can read and change it. Programs of the starter call this -insecure")
+	flags.BoolVar(&o.insecure, "insecure", false, "TLS for tcp://, without a check of the server's identity")
+	flags.StringVar(&o.cacert, "cacert", "",
+		"PEM `file` with the certificates that the server's must go back to (default: the system's)")
 	flags.StringVar(&o.cert, "cert", "", "PEM `file` with a certificate to show to the server")
 	flags.StringVar(&o.key, "key", "", "PEM `file` with its private key")
 	flags.StringVar(&o.out, "o", "", "write what would go to standard output to this `file`")
-	flags.BoolVar(&o.json, "json", false, "print one JSON object for the call: method, messages, status, details, timing")
-	flags.IntVar(&o.maxMessages, "max-messages", 0, "stop after this `number` of messages, as a success (default: no limit; with -ui 1000)")
+	flags.BoolVar(&o.json, "json", false,
+		"print one JSON object for the call: method, messages, status, details, timing")
+	flags.IntVar(&o.maxMessages, "max-messages", 0,
+		"stop after this `number` of messages, as a success (default: no limit; with -ui 1000)")
 	flags.BoolVar(&o.ui, "ui", false, "serve a web form for calls on 127.0.0.1 and print its URL, until Ctrl-C")
 	flags.BoolVar(&o.version, "version", false, "print the version")
 
-	// The flags that say whose server it may be are those of every client here.
+	// The flags that say which users' servers are allowed are those of every client here.
 	others := flag.NewFlagSet("", flag.ContinueOnError)
 	cli.ClientFlags(others, &o.allow)
 	for _, name := range []string{"allow-uid", "allow-gid"} {
@@ -182,7 +196,8 @@ func (o *options) words(words []string) error {
 	case o.verb == "" && !o.version:
 		return errors.New("nothing to do: want SERVICE/METHOD, list or describe")
 	}
-	if o.verb == "" && !o.addressGiven && (strings.HasPrefix(o.symbol, "/") || strings.HasPrefix(o.symbol, ".") || strings.Contains(o.symbol, ":")) {
+	if o.verb == "" && !o.addressGiven &&
+		(strings.HasPrefix(o.symbol, "/") || strings.HasPrefix(o.symbol, ".") || strings.Contains(o.symbol, ":")) {
 		return fmt.Errorf("nothing to do at %s: add SERVICE/METHOD, list or describe", o.symbol)
 	}
 	return nil
@@ -223,7 +238,8 @@ func (o *options) validate(stderr io.Writer) error {
 	case (o.cert == "") != (o.key == ""):
 		return errors.New("-cert and -key must be given together")
 	case o.plaintext && tls:
-		return errors.New("-plaintext turns off the TLS that -insecure, -cacert, -cert and -key are for: give one or the other")
+		return errors.New(
+			"-plaintext turns off the TLS that -insecure, -cacert, -cert and -key are for: give one or the other")
 	case (o.plaintext || tls) && !strings.HasPrefix(o.address, "tcp:"):
 		return fmt.Errorf("address %q: TLS flags are for tcp://", o.address)
 	}

@@ -51,12 +51,15 @@ func hint(o *options, err error) string {
 	switch status.Code(err) {
 	case codes.ResourceExhausted:
 		if strings.Contains(failed.status.Message(), "maximum") {
-			return "ttrpc has no messages over 4 MiB (4194304 bytes): ask for less at once, or use a method that streams."
+			return "ttrpc has no messages over 4 MiB (4194304 bytes): ask for less at once, " +
+				"or use a method that streams."
 		}
 	case codes.Unavailable:
-		return "The server closed the connection. It may have ended; stock ttrpc servers do so, too, for an answer over 4 MiB."
+		return "The server closed the connection. It may have ended. " +
+			"Stock ttrpc servers also do this for an answer over 4 MiB."
 	case codes.Unimplemented:
-		return "The server does not serve this method: its version may differ from the schema's. list shows what it has, if it has reflection."
+		return "The server does not serve this method: its version may differ from the schema's. " +
+			"list shows what it has, if it has reflection."
 	}
 	return ""
 }
@@ -69,11 +72,12 @@ func path(address string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(address, "unix:"), "//")
 }
 
-// owners says whose the socket is, or the innermost directory around it that can be looked at.
+// owners says which user the socket belongs to, or the nearest directory above it that can be looked at.
 func owners(address string) string {
 	for p := path(address); p != ""; p = filepath.Dir(p) {
 		if info, err := os.Stat(p); err == nil {
-			return fmt.Sprintf("%s is %s's, with mode %s. Call as that user or as root, or let the server allow you.", p, owner(info), info.Mode())
+			return fmt.Sprintf("%s is %s's, with mode %s. Call as that user or as root, or let the server allow you.",
+				p, owner(info), info.Mode())
 		}
 		if p == filepath.Dir(p) {
 			break

@@ -16,10 +16,10 @@ import (
 	"example.com/ttrpc-starter/tools/internal/ui"
 )
 
-// pageFlags go with -ui: to the others, the page has fields or an end of its own.
+// pageFlags go with -ui. For the other flags, the page has fields, or they do not apply to it.
 var pageFlags = []string{
-	"H", "allow-gid", "allow-uid", "buf", "cacert", "cert", "connect-timeout", "emit-defaults", "import-path", "insecure",
-	"key", "max-messages", "plaintext", "proto", "protoset", "ui", "use-reflection", "version",
+	"H", "allow-gid", "allow-uid", "buf", "cacert", "cert", "connect-timeout", "emit-defaults", "import-path",
+	"insecure", "key", "max-messages", "plaintext", "proto", "protoset", "ui", "use-reflection", "version",
 }
 
 // pageWords takes the arguments of -ui: [ADDRESS].
@@ -33,7 +33,7 @@ func (o *options) pageWords(words []string, flags *flag.FlagSet) error {
 		switch {
 		case !slices.Contains(pageFlags, f.Name):
 			err = fmt.Errorf("-%s does not go with -ui: the page does without, or has a field for it", f.Name)
-		case f.Name != "ui" && f.Name != "H" && f.Name != "max-messages": // of which the latter has another meaning here
+		case f.Name != "ui" && f.Name != "H" && f.Name != "max-messages": // -max-messages has another meaning here
 			for _, value := range o.values(f) {
 				o.command = append(o.command, fmt.Sprintf("-%s=%s", f.Name, value))
 			}

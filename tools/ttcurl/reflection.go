@@ -45,7 +45,8 @@ func (s *server) reflectionVersion(ctx context.Context) (string, error) {
 	timed, cancel := context.WithTimeout(ctx, seconds(s.options.connectTimeout))
 	defer cancel()
 	for _, version := range []string{"v1", "v1alpha"} {
-		err := s.Invoke(timed, "/grpc.reflection."+version+".ServerReflection/Probe", new(emptypb.Empty), new(emptypb.Empty))
+		probe := "/grpc.reflection." + version + ".ServerReflection/Probe"
+		err := s.Invoke(timed, probe, new(emptypb.Empty), new(emptypb.Empty))
 		var not *grpcconn.NotTTRPCError
 		switch st := status.Convert(err); {
 		case s.dialError() != nil:
@@ -72,7 +73,8 @@ func notFound(err error) bool {
 // checkKind asks the server whether the method is of the kind that the schema says. Where it cannot tell, the warning
 // says what may happen: a server with stock ttrpc crashes if a message arrives for a method that takes no stream.
 func (s *server) checkKind(ctx context.Context, m *desc.MethodDescriptor) (warning string, _ error) {
-	warning = fmt.Sprintf("the server cannot say whether %s takes a stream, as the schema says: if not, this may crash it", m.GetName())
+	warning = fmt.Sprintf(
+		"the server cannot say whether %s takes a stream, as the schema says: if not, this may crash it", m.GetName())
 	if !m.IsClientStreaming() {
 		warning = ""
 	}
@@ -91,7 +93,8 @@ func (s *server) checkKind(ctx context.Context, m *desc.MethodDescriptor) (warni
 	case err != nil: // a server may reflect on a part of what it serves
 		return warning, nil
 	case kind(theirs) != kind(m):
-		return "", fmt.Errorf("the schema says that %s is %s, but the server says that it is %s: calling it that way may crash the server",
+		return "", fmt.Errorf("the schema says that %s is %s, but the server says that it is %s: "+
+			"calling it that way may crash the server",
 			m.GetFullyQualifiedName(), kind(m), kind(theirs))
 	}
 	return "", nil

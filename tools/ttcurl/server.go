@@ -33,7 +33,8 @@ func newServer(o *options) *server {
 		conn, err := o.dial(timed)
 		if err != nil {
 			if timed.Err() != nil && ctx.Err() == nil {
-				err = fmt.Errorf("connect to %s: not done within %v (-connect-timeout)", o.address, seconds(o.connectTimeout))
+				err = fmt.Errorf("connect to %s: not done within %v (-connect-timeout)",
+					o.address, seconds(o.connectTimeout))
 			}
 			s.failed.Store(&err)
 		}

@@ -291,7 +291,8 @@ func TestServerEndsFirst(t *testing.T) {
 
 // TestPageCommand shows that the page's command has the flags that ttcurl got, in a form that gives them again.
 func TestPageCommand(t *testing.T) {
-	const args = "-ui -proto a.proto -proto b.proto -use-reflection=false -allow-uid 1 -allow-uid 2 -emit-defaults s.sock"
+	const args = "-ui -proto a.proto -proto b.proto -use-reflection=false -allow-uid 1 -allow-uid 2 " +
+		"-emit-defaults s.sock"
 	o, err := parse(strings.Fields(args), io.Discard, io.Discard)
 	if err != nil {
 		t.Fatal(err)
@@ -303,7 +304,7 @@ func TestPageCommand(t *testing.T) {
 	}
 }
 
-// TestWhoseSocket checks what is said where permission is denied, which root cannot provoke.
+// TestWhoseSocket checks what is said where permission is denied. Its error is made up, because root gets none.
 func TestWhoseSocket(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s")
@@ -312,7 +313,9 @@ func TestWhoseSocket(t *testing.T) {
 	}
 	for address, want := range map[string]string{path: path + " is ", filepath.Join(dir, "a", "b"): dir + " is "} {
 		err := explain(&options{address: address}, fmt.Errorf("connect: %w", fs.ErrPermission))
-		if got := err.Error(); !strings.Contains(got, want) || runtime.GOOS != "windows" && !strings.Contains(got, fmt.Sprintf("uid %d", os.Getuid())) {
+		owner := fmt.Sprintf("uid %d", os.Getuid())
+		if got := err.Error(); !strings.Contains(got, want) ||
+			runtime.GOOS != "windows" && !strings.Contains(got, owner) {
 			t.Errorf("%s: said %q, want %q and the owner in it", address, got, want)
 		}
 	}
@@ -337,12 +340,13 @@ printf '%s\n' "${COMPREPLY[@]}"`
 			"ttcurl -d '{\"a\": 1}' " + path + " test.v1.T": methods,
 			"ttcurl " + path + " list ":                     "test.v1.Test\n",
 			"ttcurl " + path + " describe test.v1.Test/J":   "test.v1.Test/Join\n",
-			"ttcurl -max-":                                  "-max-messages\n-max-time\n",
-			"ttcurl -format ":                               "json\ntext\n",
-			"ttcurl -proto ":                                "\n",
-			"ttcurl completion ":                            "bash\nzsh\nfish\n",
-			"ttcurl /nobody/there ":                         "list\ndescribe\n",
-			"ttcurl -d 'not finished ":                      "\n",
+
+			"ttcurl -max-":             "-max-messages\n-max-time\n",
+			"ttcurl -format ":          "json\ntext\n",
+			"ttcurl -proto ":           "\n",
+			"ttcurl completion ":       "bash\nzsh\nfish\n",
+			"ttcurl /nobody/there ":    "list\ndescribe\n",
+			"ttcurl -d 'not finished ": "\n",
 		} {
 			if got := complete(line); got != want {
 				t.Errorf("%q is completed to %q, want %q", line, got, want)
@@ -356,7 +360,8 @@ _files() { print files }
 source <(ttcurl completion zsh)
 words=(ttcurl "$@") CURRENT=$(( $# + 1 ))
 _ttcurl`
-		if got, want := inShell(t, "zsh", "-fc", script, "zsh", path, "test.v1.Test/S"), "test.v1.Test/Split\n"; got != want {
+		got, want := inShell(t, "zsh", "-fc", script, "zsh", path, "test.v1.Test/S"), "test.v1.Test/Split\n"
+		if got != want {
 			t.Errorf("completed to %q, want %q", got, want)
 		}
 		if got, want := inShell(t, "zsh", "-fc", script, "zsh", "-proto", ""), "files\n"; got != want {

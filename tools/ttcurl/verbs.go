@@ -58,7 +58,8 @@ func describe(o *options, s *schema, out io.Writer) error {
 			return err
 		}
 		if m, ok := d.(*desc.MessageDescriptor); ok && o.msgTemplate {
-			_, format, err := grpcurl.RequestParserAndFormatter(grpcurl.Format(o.format), s, nil, grpcurl.FormatOptions{EmitJSONDefaultFields: true})
+			_, format, err := grpcurl.RequestParserAndFormatter(grpcurl.Format(o.format), s, nil,
+				grpcurl.FormatOptions{EmitJSONDefaultFields: true})
 			if err != nil {
 				return err
 			}

@@ -73,12 +73,13 @@ func TestInterop(t *testing.T) {
 					if err := c.callAll(t.Context()); err != nil {
 						t.Error(err)
 					}
-					// protoc-gen-go-ttrpc's own client calls a unary method by its name in the .proto file, under which no
-					// server in Go has it.
+					// protoc-gen-go-ttrpc's own client calls a unary method by its name in the .proto file. No server
+					// in Go knows it by that name.
 					if client == "stock" {
 						return
 					}
-					if resp, err := c.edge.GetContext(t.Context(), new(emptypb.Empty)); err != nil || resp.GetValue() != "context" {
+					resp, err := c.edge.GetContext(t.Context(), new(emptypb.Empty))
+					if err != nil || resp.GetValue() != "context" {
 						t.Errorf("GetContext: %v, %v", resp, err)
 					}
 				})

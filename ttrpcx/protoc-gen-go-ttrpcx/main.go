@@ -109,8 +109,8 @@ func deprecated(d protoreflect.Descriptor) string {
 	return "Deprecated: Marked as deprecated in " + d.ParentFile().Path() + "."
 }
 
-// checkNames returns an error if a name that is written here is also another's in the Go package. Clashes within what
-// the other plugins write are for the compiler to report.
+// checkNames returns an error if a name that is written here is also another's in the Go package. The compiler reports
+// clashes within what the other plugins write.
 func checkNames(files []*protogen.File) error {
 	owners := map[string]protoreflect.Descriptor{}
 	for _, file := range files {

@@ -79,14 +79,20 @@ func TestCompiles(t *testing.T) {
 			service {
 				name: "A"
 				method { name: "Get" input_type: ".context.Context" output_type: ".ttrpc.Client" }
-				method { name: "Watch" input_type: ".context.Context" output_type: ".ttrpc.Client" server_streaming: true }
-				method { name: "Put" input_type: ".context.Context" output_type: ".ttrpc.Client" client_streaming: true }
+				method {
+					name: "Watch" input_type: ".context.Context" output_type: ".ttrpc.Client" server_streaming: true
+				}
+				method {
+					name: "Put" input_type: ".context.Context" output_type: ".ttrpc.Client" client_streaming: true
+				}
 			}
 		`)},
 		{"names with and without Service", "", parse(t, `
 			name: "a.proto" package: "a" options { go_package: "`+genPackage+`/a/a" }
 			message_type { name: "M" }
-			service { name: "Shop" method { name: "Get" input_type: ".a.M" output_type: ".a.M" server_streaming: true } }
+			service {
+				name: "Shop" method { name: "Get" input_type: ".a.M" output_type: ".a.M" server_streaming: true }
+			}
 			service { name: "ShopService" method { name: "Get" input_type: ".a.M" output_type: ".a.M" } }
 			service { name: "ShopClient" method { name: "Get" input_type: ".a.M" output_type: ".a.M" } }
 			service { name: "shop_Conn" method { name: "Get" input_type: ".a.M" output_type: ".a.M" } }
@@ -116,21 +122,25 @@ func TestFeatures(t *testing.T) {
 		t.Errorf("answered %v to a file of edition 2023", resp)
 	}
 	for _, feature := range []pluginpb.CodeGeneratorResponse_Feature{
-		pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL, pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS,
+		pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL,
+		pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS,
 	} {
 		if resp.GetSupportedFeatures()&uint64(feature) == 0 {
 			t.Errorf("does not say that it supports %v", feature)
 		}
 	}
-	if from, to := resp.GetMinimumEdition(), resp.GetMaximumEdition(); from > int32(descriptorpb.Edition_EDITION_PROTO2) ||
-		to < int32(descriptorpb.Edition_EDITION_2023) {
+	from, to := resp.GetMinimumEdition(), resp.GetMaximumEdition()
+	if from > int32(descriptorpb.Edition_EDITION_PROTO2) || to < int32(descriptorpb.Edition_EDITION_2023) {
 		t.Errorf("supports editions from %d to %d", from, to)
 	}
 }
 
 func TestErrors(t *testing.T) {
 	const service = `service { name: "Shop" method { name: "Get" input_type: ".a.M" output_type: ".a.M" } }
-		source_code_info { location { path: [6, 0] span: [41, 0, 2] } location { path: [6, 0, 2, 0] span: [42, 0, 2] } }`
+		source_code_info {
+			location { path: [6, 0] span: [41, 0, 2] }
+			location { path: [6, 0, 2, 0] span: [42, 0, 2] }
+		}`
 	for _, c := range []struct {
 		name, parameter, declarations string
 		want                          []string
@@ -140,7 +150,8 @@ func TestErrors(t *testing.T) {
 			[]string{"a.proto:42: a.Shop makes the Go name HandleShop", "a.HandleShop (a.proto:1)"},
 		},
 		{
-			"enum with the client's name", "", `enum_type { name: "CallShop" value { name: "ZERO" number: 0 } }` + service,
+			"enum with the client's name", "",
+			`enum_type { name: "CallShop" value { name: "ZERO" number: 0 } }` + service,
 			[]string{"a.proto:42: a.Shop makes the Go name CallShop", "a.CallShop"},
 		},
 		{

@@ -27,7 +27,7 @@ func Caller(id uint64) uint64 { return id >> callerShift }
 func run(ctx context.Context, conn Conn, c result.Case, d time.Duration) (result.Round, error) {
 	payload := make([]byte, c.Payload)
 	for i := range payload {
-		payload[i] = 'a' + byte(i%26) // text, for those who put it into a string
+		payload[i] = 'a' + byte(i%26) // text, because some contenders send it as a string
 	}
 	l := &load{conn: conn, payload: payload, latencies: hdrhistogram.New(1, int64(time.Minute), 3)}
 	caller := l.unary

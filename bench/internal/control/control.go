@@ -101,7 +101,7 @@ func Answers(do func(Command) Answer) {
 // Say writes one answer.
 func Say(a Answer) error { return json.NewEncoder(os.Stdout).Encode(a) }
 
-// UsageNow returns what the process has used since its start, memory aside.
+// UsageNow returns what the process has used since its start, except memory.
 func UsageNow() result.Usage {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

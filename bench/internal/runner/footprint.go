@@ -49,8 +49,8 @@ type rested struct {
 	start     result.Start
 }
 
-// coldStart starts a server while its client waits for it, puts a load on it and lets it rest. f takes an error; the
-// start itself when the rest is over.
+// coldStart starts a server while its client waits for it, puts a load on it and lets it rest. An error goes into f at
+// once; the start goes there when the rest is over.
 func (r *runner) coldStart(ctx context.Context, c Contender, f *result.Footprint) {
 	bounded, cancel := r.within(ctx, r.Suite.Busy)
 	defer cancel()

@@ -20,7 +20,8 @@ func (r *runner) planLoads() []step {
 		for _, c := range r.Contenders {
 			if c.Loads {
 				index[key{l.Case, c.Name}] = len(r.run.Loads)
-				r.run.Loads = append(r.run.Loads, result.Load{Case: l.Case, Contender: c.Name, Rounds: []result.Round{}})
+				load := result.Load{Case: l.Case, Contender: c.Name, Rounds: []result.Round{}}
+				r.run.Loads = append(r.run.Loads, load)
 			}
 		}
 	}
@@ -56,8 +57,8 @@ func (r *runner) load(ctx context.Context, l Load, c Contender) result.Round {
 	return round
 }
 
-// window starts the contender, warms it up and measures it. Nothing is under way when the window starts and when it ends,
-// so what the processes use in between is for the calls that are counted.
+// window starts the contender, warms it up and measures it. No call is open when the window starts and when it ends, so
+// what the processes use in between is for the calls that are counted.
 func (r *runner) window(ctx context.Context, l Load, c Contender) (result.Round, error) {
 	p, err := r.startPair(ctx, c, l.Transport, 0)
 	if err != nil {

@@ -30,7 +30,7 @@ type process struct {
 	ended   chan struct{}
 }
 
-// start starts a process. Its standard input is open as long as ours, so that it does not outlive us.
+// start starts a process. Its standard input closes when this process ends, so that it ends, too.
 func start(what, binary string, args ...string) (*process, error) {
 	p := &process{what: what, cmd: exec.Command(binary, args...), ended: make(chan struct{})}
 	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { // a contender's settings are the run's alone
@@ -60,14 +60,14 @@ func (p *process) stop() {
 		return
 	}
 	_ = p.cmd.Process.Kill()
-	_ = p.stdout.Close() // what nobody reads would keep it
+	_ = p.stdout.Close() // or output that nobody reads would block the end
 	<-p.ended
 }
 
 // ask sends a command and returns the answer to it.
 func (p *process) ask(ctx context.Context, c control.Command) (control.Answer, error) {
 	if err := json.NewEncoder(p.stdin).Encode(c); err != nil {
-		return control.Answer{}, p.fate(err)
+		return control.Answer{}, p.cause(err)
 	}
 	return p.answer(ctx)
 }
@@ -88,7 +88,7 @@ func (p *process) answer(ctx context.Context) (control.Answer, error) {
 	case d := <-answered:
 		switch {
 		case d.err != nil:
-			return d.a, p.fate(d.err)
+			return d.a, p.cause(d.err)
 		case d.a.Unsupported:
 			return d.a, &unsupportedError{d.a.Error}
 		case d.a.Error != "":
@@ -101,8 +101,8 @@ func (p *process) answer(ctx context.Context) (control.Answer, error) {
 	}
 }
 
-// fate says how the process ended, if that is why it does not answer.
-func (p *process) fate(err error) error {
+// cause says how the process ended, if that is why it does not answer.
+func (p *process) cause(err error) error {
 	select {
 	case <-p.ended:
 		return p.end()

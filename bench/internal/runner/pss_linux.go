@@ -2,7 +2,8 @@ package runner
 
 import psutil "github.com/shirou/gopsutil/v4/process"
 
-// proportional is the resident set with shared pages divided by who share them: smaps_rollup in proc_pid_smaps(5).
+// proportional is the resident set, in which a shared page counts for each process in part: smaps_rollup in
+// proc_pid_smaps(5).
 func proportional(p *psutil.Process) int64 {
 	maps, err := p.MemoryMaps(true)
 	if err != nil || len(*maps) != 1 {

@@ -1,9 +1,9 @@
 // Package runner measures: it builds the contenders, starts them and puts every load on each.
 //
 // Each window has processes of its own. So nothing of one window (a heap that has grown, a process that was lucky with
-// its addresses) shows in the next, and what goes wrong in one is that one's alone. Contenders take turns in random order
-// within each round of a case, and the rounds of all cases are interleaved, so that what changes on the machine meanwhile
-// meets all of them.
+// its addresses) shows in the next, and a fault in one does not reach the others. Contenders take turns in random order
+// within each round of a case, and the rounds of all cases are interleaved. So what changes on the machine in the
+// meantime meets all of them.
 package runner
 
 import (
@@ -45,7 +45,8 @@ func Run(ctx context.Context, o Options) (*result.Run, error) {
 		Schema: "schema.json", Version: result.Version, Suite: o.Suite.Name, Started: start.UTC(), Seed: o.Seed,
 		Machine: machine(),
 		// So that they are lists in JSON, even if they stay empty.
-		Loads: []result.Load{}, Footprints: []result.Footprint{}, Idle: []result.Connections{}, InFlight: []result.InFlight{},
+		Loads: []result.Load{}, Footprints: []result.Footprint{},
+		Idle: []result.Connections{}, InFlight: []result.InFlight{},
 	}}
 	for _, c := range o.Contenders {
 		r.run.Contenders = append(r.run.Contenders, c.Contender)
@@ -65,7 +66,7 @@ func Run(ctx context.Context, o Options) (*result.Run, error) {
 	if r.run.Complete = ctx.Err() == nil; r.run.Complete {
 		o.Progress(len(steps), len(steps), "done")
 	}
-	// What has not come to its turn.
+	// Drop what was not measured before ctx ended.
 	r.run.Loads = slices.DeleteFunc(r.run.Loads, func(l result.Load) bool { return len(l.Rounds) == 0 })
 	r.run.Footprints = slices.DeleteFunc(r.run.Footprints, func(f result.Footprint) bool {
 		return f.Binary == 0 && f.Error == ""
@@ -77,7 +78,7 @@ func Run(ctx context.Context, o Options) (*result.Run, error) {
 	return r.run, nil
 }
 
-// step is a part of a run. It keeps its result unless ctx has ended meanwhile: what fails then says nothing.
+// step is a part of a run. It keeps its result unless ctx has ended before it: a failure then says nothing.
 type step struct {
 	what string
 	do   func(ctx context.Context)

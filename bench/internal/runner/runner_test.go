@@ -168,7 +168,8 @@ func checkFootprints(t *testing.T, run *result.Run, contenders []runner.Contende
 			continue
 		}
 		s := f.Starts[0]
-		if f.Binary <= 0 || f.Stripped <= 0 || f.Packages < 50 || s.FirstReply <= 0 || s.IdleRSS <= 0 || s.AfterRSS <= 0 {
+		if f.Binary <= 0 || f.Stripped <= 0 || f.Packages < 50 ||
+			s.FirstReply <= 0 || s.IdleRSS <= 0 || s.AfterRSS <= 0 {
 			t.Errorf("footprint %+v lacks something", f)
 		}
 	}
@@ -299,7 +300,8 @@ func TestFailures(t *testing.T) {
 			if c.timeout > 0 {
 				contenders = contenders[:1] // the good one may be too slow for it
 			}
-			suite := runner.Suite{Loads: []runner.Load{brief(result.Case{Transport: "unix", Kind: "unary", Callers: 2}, 2)}}
+			two := result.Case{Transport: "unix", Kind: "unary", Callers: 2}
+			suite := runner.Suite{Loads: []runner.Load{brief(two, 2)}}
 			suite.Loads[0].Window = 50 * time.Millisecond
 			run := measure(t, t.Context(), suite, contenders, func(o *runner.Options) {
 				if c.timeout > 0 {
@@ -327,7 +329,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestFailuresElsewhere is about what is measured beside loads.
+// TestFailuresElsewhere is about all that is measured apart from loads.
 func TestFailuresElsewhere(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

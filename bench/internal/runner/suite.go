@@ -41,7 +41,8 @@ func Contenders() []Contender {
 		"The same code behind ttrpcx on both ends, limits and guard at their defaults, no interceptors.")
 	ours.Limits = []int{0, unlimited}
 	control := ours
-	control.Name, control.Title, control.About = "control", "ours again", "Ours once more: how it differs from ours is noise."
+	control.Name, control.Title = "control", "ours again"
+	control.About = "Ours once more: how it differs from ours is noise."
 	control.ControlOf, control.Limits = "ours", nil
 	control.Server = "control-server" // a copy, because processes of one file share memory
 	grpc := contender("grpc", "grpc-go", "protoc-gen-go-grpc's code on grpc-go at its defaults.")
@@ -49,11 +50,13 @@ func Contenders() []Contender {
 		"protoc-gen-connect-go's code with the Connect protocol on net/http's HTTP/2, without TLS except over TLS.")
 	connect.Limits = []int{unlimited} // beyond its limit, net/http's client stalls if it is held to one connection
 	connectGRPC := connect
-	connectGRPC.Name, connectGRPC.Title, connectGRPC.Client = "connect-grpc", "connect-go, gRPC protocol", "connect-grpc-client"
+	connectGRPC.Name, connectGRPC.Title = "connect-grpc", "connect-go, gRPC protocol"
+	connectGRPC.Client = "connect-grpc-client"
 	connectGRPC.About, connectGRPC.Own = "The same server; the client speaks gRPC.", false
 	drpc := contender("drpc", "drpc",
 		"protoc-gen-go-drpc's code; a connection takes one call at a time, so drpc's pool has one for each caller.")
-	netrpc := contender("netrpc", "net/rpc", "The standard library's net/rpc with gob; no .proto, no deadlines, no streams.")
+	netrpc := contender("netrpc", "net/rpc",
+		"The standard library's net/rpc with gob; no .proto, no deadlines, no streams.")
 	raw := contender("raw", "raw socket",
 		"Length-prefixed messages echoed on a connection for each caller, no calls at all: the physical limit.")
 

@@ -9,16 +9,16 @@ import (
 	"example.com/ttrpc-starter/bench/result"
 )
 
-// For how long nothing may change before it is taken to have settled, and how often that is looked at. Calls that do not
-// come may only be late.
+// A count is final when it has not changed for so long. Calls get more time, because they may only be late. A glance is
+// the time from one look to the next.
 const (
-	settled      = 300 * time.Millisecond
-	callsSettled = 2 * time.Second
-	glance       = 25 * time.Millisecond
+	still      = 300 * time.Millisecond
+	callsStill = 2 * time.Second
+	glance     = 25 * time.Millisecond
 )
 
-// settle returns the answer to a command once what it counts has reached n, or has stood still for that long.
-func (p *pair) settle(
+// await returns the answer to a command once what it counts has reached n, or has not changed for that long.
+func (p *pair) await(
 	ctx context.Context, do string, still time.Duration, n int, count func(control.Answer) int,
 ) (control.Answer, error) {
 	last, since := -1, time.Now()
@@ -50,7 +50,7 @@ type level struct {
 }
 
 func (p *pair) level(ctx context.Context) (level, error) {
-	a, err := p.settle(ctx, control.Memory, settled, -1, func(a control.Answer) int { return a.Goroutines })
+	a, err := p.await(ctx, control.Memory, still, -1, func(a control.Answer) int { return a.Goroutines })
 	rss, _ := p.server.memory()
 	return level{rss, a.Heap, a.Goroutines}, err
 }
@@ -170,7 +170,7 @@ func (r *runner) inFlight(ctx context.Context, c Contender, row *result.InFlight
 	if _, err := p.call(ctx, control.Command{Do: control.Hold, Count: row.Calls}); err != nil {
 		return err
 	}
-	held, err := p.settle(ctx, control.Held, callsSettled, row.Calls, func(a control.Answer) int { return a.Count })
+	held, err := p.await(ctx, control.Held, callsStill, row.Calls, func(a control.Answer) int { return a.Count })
 	if err != nil {
 		return err
 	}

@@ -21,8 +21,8 @@ type Options struct {
 	MaxCalls int // of one connection that run at once; 0 is the contender's default
 }
 
-// Serve serves h until the process ends, or returns why it cannot. It calls ready with the address to dial as soon as it
-// listens there.
+// Serve serves h until the process ends, or returns why it cannot. It calls ready with the address to dial as soon as
+// it listens there.
 type Serve func(ctx context.Context, o Options, h *Handler, ready func(address string)) error
 
 // Main is the main function of a contender's server.

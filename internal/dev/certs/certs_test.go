@@ -71,7 +71,7 @@ func TestCertificates(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 
-	// The advice works word for word, but for the port.
+	// The advice works word for word, except the port.
 	var server *proctest.Process
 	port := "0"
 	for line := range strings.Lines(advice) {

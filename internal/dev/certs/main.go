@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// lifetime is short, because certificates whose keys lie in a working directory are for trying.
+// lifetime is short, because certificates with keys in a working directory are only to try things.
 const lifetime = 90 * 24 * time.Hour
 
 func main() {

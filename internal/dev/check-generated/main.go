@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	gen  = "gen"
-	mend = `run "make generate" and commit it`
+	gen    = "gen"
+	advice = `run "make generate" and commit it`
 
 	// maxDiff is how many lines of differences are printed in all. A new generator changes every file.
 	maxDiff = 60
@@ -70,7 +70,7 @@ type staleError struct {
 }
 
 func (e *staleError) Error() string {
-	return fmt.Sprintf("%s: not what buf writes from proto/: %s", strings.Join(e.dirs, ", "), mend)
+	return fmt.Sprintf("%s: not what buf writes from proto/: %s", strings.Join(e.dirs, ", "), advice)
 }
 
 // print prints what is wrong: the files, and then how they differ, as far as there is room.
@@ -120,7 +120,7 @@ func (p project) check(buf []string, stale *staleError) error {
 	return nil
 }
 
-// generate runs buf, whose warnings and errors are for the user to see.
+// generate runs buf and shows the user its warnings and errors.
 func (p project) generate(buf []string, dir string) error {
 	cmd := exec.Command(buf[0], slices.Concat(buf[1:], []string{"generate", "--output", dir})...)
 	cmd.Dir = p.dir
@@ -134,7 +134,8 @@ func (p project) generate(buf []string, dir string) error {
 	}
 	for _, e := range entries {
 		if e.Name() != gen {
-			return fmt.Errorf("buf.gen.yaml writes to %s, which is not checked: let every plugin write below gen/", e.Name())
+			return fmt.Errorf("buf.gen.yaml writes to %s, which is not checked: let every plugin write below gen/",
+				e.Name())
 		}
 	}
 	return nil
@@ -238,7 +239,7 @@ func diff(temp string) iter.Seq[string] {
 // https://docs.github.com/actions/reference/workflow-commands-for-github-actions
 func finding(file, what string) string {
 	if os.Getenv("GITHUB_ACTIONS") == "true" {
-		return fmt.Sprintf("::error file=%s,title=Generated code is stale::%s is %s: %s", file, file, what, mend)
+		return fmt.Sprintf("::error file=%s,title=Generated code is stale::%s is %s: %s", file, file, what, advice)
 	}
 	return fmt.Sprintf("%s: %s", file, what)
 }

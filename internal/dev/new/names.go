@@ -20,7 +20,7 @@ import (
 // names are what a new project has in place of the starter's.
 type names struct {
 	module string
-	app    string // what the module path ends with, a version aside
+	app    string // what the module path ends with, without a version
 	service
 }
 
@@ -67,7 +67,8 @@ func checkModule(ctx context.Context, from project, module string) error {
 		return errors.New("it is the starter's own")
 	}
 	if !regexp.MustCompile(`^[\w.-]+$`).MatchString(path.Base(module)) {
-		return errors.New("its last element names units and sockets: use letters, digits, dots, hyphens and underscores")
+		return errors.New(
+			"its last element names units and sockets: use letters, digits, dots, hyphens and underscores")
 	}
 	temp, err := os.MkdirTemp("", "new-")
 	if err != nil {
@@ -116,7 +117,7 @@ func newService(from project, fullName string) (service, error) {
 	dot := max(0, strings.LastIndexByte(fullName, '.'))
 	s := service{pkg: fullName[:dot], name: strings.TrimPrefix(fullName[dot:], ".")}
 	if !packageName.MatchString(s.pkg) {
-		return s, errors.New("its package must be words in lower case and a version, parted by dots")
+		return s, errors.New("its package must be words in lower case and a version, separated by dots")
 	}
 	if !serviceName.MatchString(s.name) {
 		return s, errors.New("its last part must be in UpperCamelCase")
@@ -156,7 +157,7 @@ func (s *service) choose(from project) error {
 	if taken[s.value] || token.IsKeyword(s.value) || types.Universe.Lookup(s.value) != nil {
 		s.value += "Service"
 	}
-	s.file = strings.ToLower(s.name) // without underscores: Go takes what follows one for a platform, as in user_linux.go
+	s.file = strings.ToLower(s.name) // without underscores: a platform can follow one, as in user_linux.go
 	for _, dir := range []string{"server", "client", "internal/smoke"} {
 		if _, ok := from.files[dir+"/"+s.file+".go"]; ok && s.file != example.file {
 			s.file += "service"

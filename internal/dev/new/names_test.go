@@ -37,13 +37,13 @@ func TestRenameModule(t *testing.T) {
 	from := project{module: "example.com/old-name"}
 	n := names{module: "github.com/you/old-name-2", app: "old-name-2"}
 	for text, want := range map[string]string{
-		"example.com/old-name example.com/old-name/gen, x": "github.com/you/old-name-2 github.com/you/old-name-2/gen, x",
-		`"example.com/old-name/ttrpcx".`:                   `"github.com/you/old-name-2/ttrpcx".`,
-		"at example.com/old-name.":                         "at github.com/you/old-name-2.",
-		"example.com/old-name-tools":                       "example.com/old-name-2-tools",
-		"example.com/old-name.v2":                          "example.com/old-name-2.v2",
-		"https://www.example.com/old-name":                 "https://www.example.com/old-name-2",
-		"/run/old-name/old-name.sock":                      "/run/old-name-2/old-name-2.sock",
+		"example.com/old-name, example.com/old-name/gen": "github.com/you/old-name-2, github.com/you/old-name-2/gen",
+		`"example.com/old-name/ttrpcx".`:                 `"github.com/you/old-name-2/ttrpcx".`,
+		"at example.com/old-name.":                       "at github.com/you/old-name-2.",
+		"example.com/old-name-tools":                     "example.com/old-name-2-tools",
+		"example.com/old-name.v2":                        "example.com/old-name-2.v2",
+		"https://www.example.com/old-name":               "https://www.example.com/old-name-2",
+		"/run/old-name/old-name.sock":                    "/run/old-name-2/old-name-2.sock",
 	} {
 		if got := n.renameModule(from, text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)

@@ -32,7 +32,9 @@ func keep(names []string) []string {
 			return name == k || strings.HasSuffix(k, "/") && strings.HasPrefix(name, k)
 		}) ||
 			aboutStarter.MatchString(name) ||
-			slices.ContainsFunc(dirs, func(dir string) bool { return strings.HasPrefix(name, path.Join(dir, "gen")+"/") })
+			slices.ContainsFunc(dirs, func(dir string) bool {
+				return strings.HasPrefix(name, path.Join(dir, "gen")+"/")
+			})
 	})
 }
 
@@ -82,7 +84,8 @@ func readProject(ctx context.Context) (project, error) {
 	first, _, _ := strings.Cut(string(p.files["go.mod"].content), "\n")
 	var ok bool
 	if p.module, ok = strings.CutPrefix(strings.TrimSpace(first), "module "); !ok {
-		return p, errors.New("there is no go.mod that starts with its module path: run make new in the starter's directory")
+		return p, errors.New(
+			"there is no go.mod that starts with its module path: run make new in the starter's directory")
 	}
 	return p, nil
 }

@@ -172,7 +172,8 @@ func TestServices(t *testing.T) {
 	t.Run("State", func(t *testing.T) {
 		flags := schema("runtime/task/v2/shim.proto")
 		out, _ := ttcurl(t, 0, flags, address, state, "-d", `{"id": "demo"}`)
-		if want := `{"id":"demo","pid":7,"status":"RUNNING","exitedAt":"1970-01-01T00:00:00Z"}`; compact(t, out) != want {
+		want := `{"id":"demo","pid":7,"status":"RUNNING","exitedAt":"1970-01-01T00:00:00Z"}`
+		if compact(t, out) != want {
 			t.Errorf("%s, want %s", out, want)
 		}
 		_, stderr := ttcurl(t, 64+int(codes.NotFound), flags, address, state, "-d", `{"id": "x"}`)

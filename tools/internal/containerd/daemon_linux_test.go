@@ -115,7 +115,7 @@ func shim(t *testing.T, path, dir string) (started *bootstrap.BootstrapResult, l
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
-	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // lest it be over before it starts
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // without a writer, r would be at its end at once
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,8 @@
 // listens, the metadata of calls that have some, "blocks" when a call does, and "cancelled" when that call's context
 // has ended.
 //
-// Besides what the .proto file says, the first word of a message's text can be a command, with its argument after it:
+// In addition to what the .proto file says, the first word of a message's text can be a command, with its argument
+// after it:
 //
 //	context    answers with the call's metadata and whether it has a deadline
 //	fail       fails with FailedPrecondition and a detail

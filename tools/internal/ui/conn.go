@@ -11,8 +11,8 @@ import (
 )
 
 // conn is a connection as the page wants it. It ends streams after max messages: the page holds all of a call's in
-// memory, and some streams never end. And it tells by RecvMsg why a stream cannot be opened or sent on, because grpcurl
-// says nothing of what it learns elsewhere.
+// memory, and some streams never end. And its RecvMsg returns why a stream cannot be opened or sent on, because grpcurl
+// does not report such an error of NewStream or SendMsg.
 type conn struct {
 	grpc.ClientConnInterface
 	max int

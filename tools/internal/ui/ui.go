@@ -86,7 +86,8 @@ func guard(address string, page http.Handler, path string) http.Handler {
 			return
 		}
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy",
+			"default-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'")
 		h.Set("Referrer-Policy", "no-referrer") // the URL is a secret
 		h.Set("X-Content-Type-Options", "nosniff")
 		mux.ServeHTTP(w, r)
@@ -122,7 +123,7 @@ func handler(o Options) (http.Handler, error) {
 	)), nil
 }
 
-// methods returns the methods of all services, of which those that give the schema are of no interest.
+// methods returns the methods of all services except those that give the schema.
 func methods(source grpcurl.DescriptorSource) ([]*desc.MethodDescriptor, error) {
 	names, err := source.ListServices()
 	if err != nil {

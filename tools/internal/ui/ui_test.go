@@ -256,13 +256,19 @@ func TestGuard(t *testing.T) {
 		"the form":  {func(*http.Request) {}, http.StatusOK},
 		"no secret": {func(r *http.Request) { r.URL.Path = "/" + method }, http.StatusNotFound},
 		// The secret is base32, which has no 0.
-		"a wrong secret":    {func(r *http.Request) { r.URL.Path = "/0" + r.URL.Path[2:] }, http.StatusNotFound},
-		"no token":          {func(r *http.Request) { r.Header.Del("X-Grpcui-Csrf-Token") }, http.StatusUnauthorized},
-		"another token":     {func(r *http.Request) { r.Header.Set("X-Grpcui-Csrf-Token", "x") }, http.StatusUnauthorized},
-		"a rebound name":    {func(r *http.Request) { r.Host = "example.com:" + v.page.Port() }, http.StatusForbidden},
-		"a wrong port":      {func(r *http.Request) { r.Host = "127.0.0.1" }, http.StatusForbidden},
-		"another site":      {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, http.StatusForbidden},
-		"another port":      {func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }, http.StatusForbidden},
+		"a wrong secret": {func(r *http.Request) { r.URL.Path = "/0" + r.URL.Path[2:] }, http.StatusNotFound},
+		"no token":       {func(r *http.Request) { r.Header.Del("X-Grpcui-Csrf-Token") }, http.StatusUnauthorized},
+		"another token": {
+			func(r *http.Request) { r.Header.Set("X-Grpcui-Csrf-Token", "x") }, http.StatusUnauthorized,
+		},
+		"a rebound name": {func(r *http.Request) { r.Host = "example.com:" + v.page.Port() }, http.StatusForbidden},
+		"a wrong port":   {func(r *http.Request) { r.Host = "127.0.0.1" }, http.StatusForbidden},
+		"another site": {
+			func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, http.StatusForbidden,
+		},
+		"another port": {
+			func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }, http.StatusForbidden,
+		},
 		"an HTML form":      {func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, unsupported},
 		"not in the schema": {func(r *http.Request) { r.URL.Path += "X" }, http.StatusNotFound},
 	} {
@@ -404,7 +410,7 @@ func TestWrongKind(t *testing.T) {
 	}
 }
 
-// Why a call cannot be made stands on the page, whatever the kind.
+// The page says why a call of any kind cannot be made.
 func TestNoServer(t *testing.T) {
 	url, _, _ := ttcurl(t, directory(t), localSchema(t)...)
 	v := visit(t, url)

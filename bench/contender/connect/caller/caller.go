@@ -1,4 +1,4 @@
-// Package caller is how connect-go's clients call, whatever protocol they speak.
+// Package caller is how connect-go's clients call, with either of their protocols.
 package caller
 
 import (

@@ -1,5 +1,5 @@
-// Ours-server is a ttrpc server behind ttrpcx.Listen and ttrpcx.Serve, without interceptors, as the other contenders have
-// none.
+// Ours-server is a ttrpc server behind ttrpcx.Listen and ttrpcx.Serve. It has no interceptors, because the other
+// contenders have none.
 package main
 
 import (

@@ -1,4 +1,5 @@
-// Starter-client calls starter-server as the starter's own client does, without its log: the server's is what is measured.
+// Starter-client calls starter-server as the starter's own client does, but without a log: the server's log is what is
+// measured.
 package main
 
 import (

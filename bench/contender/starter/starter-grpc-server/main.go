@@ -1,6 +1,6 @@
-// Starter-grpc-server is what starter-server would be with grpc-go: the same methods, flags, logs, checks of who connects,
-// mutual TLS, limits, reflection, heap floor and drain, by the means that grpc-go has. What it lacks (limits per user, the
-// judgement of frames, certificates that are read again) makes it smaller, not larger. It has flags and logs of its own,
+// Starter-grpc-server is what starter-server would be with grpc-go: the same methods, flags, logs, checks of peers,
+// mutual TLS, limits, reflection, heap floor and drain, with what grpc-go has for them. What it lacks (limits per user,
+// checks of frames, certificates that are read again) makes it smaller, not larger. It has flags and logs of its own,
 // because those of package cli link ttrpc.
 package main
 
@@ -57,7 +57,7 @@ type options struct {
 
 func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.address, "address", "", "`address` to listen at: unix://PATH or tcp://HOST:PORT")
-	flags.Var(&o.uids, "allow-uid", "`user` that may connect, besides root and your own; repeatable")
+	flags.Var(&o.uids, "allow-uid", "`user` that may connect, in addition to root and your own; repeatable")
 	flags.Var(&o.gids, "allow-gid", "`group` whose members' processes may connect; repeatable")
 	flags.StringVar(&o.cert, "tls-cert", "", "PEM `file` with this side's certificate, for tcp://")
 	flags.StringVar(&o.key, "tls-key", "", "PEM `file` with the certificate's private key")
@@ -141,7 +141,7 @@ func run(ctx context.Context) error {
 	return nil
 }
 
-// listen lets nobody else connect before the peer's credentials are asked for.
+// listen listens. A unix socket is its owner's alone, and so is a directory that it makes for it.
 func listen(ctx context.Context, network, address string) (net.Listener, error) {
 	if network == "unix" {
 		if err := os.MkdirAll(filepath.Dir(address), 0o700); err != nil {

@@ -27,7 +27,7 @@ type peerCredentials struct {
 	uids, gids ids
 }
 
-// owner is who connected.
+// owner is the user that connected.
 type owner struct {
 	credentials.CommonAuthInfo
 	uid, gid uint32
@@ -51,7 +51,8 @@ func (c *peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.
 	if optErr != nil {
 		return nil, nil, optErr
 	}
-	if o.uid != 0 && o.uid != uint32(os.Geteuid()) && !slices.Contains(c.uids, o.uid) && !slices.Contains(c.gids, o.gid) {
+	if o.uid != 0 && o.uid != uint32(os.Geteuid()) &&
+		!slices.Contains(c.uids, o.uid) && !slices.Contains(c.gids, o.gid) {
 		return nil, nil, fmt.Errorf("uid %d is not allowed", o.uid)
 	}
 	o.SecurityLevel = credentials.PrivacyAndIntegrity

@@ -1,5 +1,5 @@
-// Starter-server is the benchmark's service in a server as the starter's own is, with all that ttrpcx.NewServer gives it
-// and all flags.
+// Starter-server is the benchmark's service in a server like the starter's own, with all flags and all that
+// ttrpcx.NewServer gives it.
 package main
 
 import (
