@@ -1,7 +1,7 @@
 //go:build unix
 
 // Package smoke checks that the two mains work together. No other test knows the example service. If you replace the
-// service, change the calls in TestCalls.
+// service, change the calls in TestCalls and the one in importer_test.go.
 package smoke
 
 import (
