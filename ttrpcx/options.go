@@ -39,6 +39,18 @@ type ServerOptions struct {
 	// MaxCalls is the number of calls of one connection that run at once. Further calls wait. Default: 256.
 	MaxCalls int
 
+	// MaxUserCalls is the number of calls of one user that run at once, on all connections. A call runs until its
+	// handler has returned, even if its connection has gone. Further calls get ResourceExhausted. Only a server of
+	// NewServer counts them. Default: 4096.
+	MaxUserCalls int
+
+	// MaxMemory is the number of bytes that the calls of all users may make the server hold, as an estimate: messages
+	// that arrive, wait, run or are answered, and what handlers Reserve. Further calls get ResourceExhausted. One user
+	// may hold as much as is left for all others, and twice as much with answers: half of it, or two thirds, if there
+	// is no other. Without NewServer, answers and messages of streams count only in part: see wire.Guard. Default: 256
+	// MiB.
+	MaxMemory int
+
 	// MaxConnections is the number of connections that may be open. Further ones are closed. Default: 16384.
 	MaxConnections int
 
@@ -67,7 +79,8 @@ type ServerOptions struct {
 	// own interceptors, so a panic or an answer that is too large is handled for them, too. Only NewServer uses them.
 	Interceptors []ttrpc.StreamServerInterceptor
 
-	// CallTimeout is the time that a call without a deadline may take. Only NewServer uses it. Default: no limit.
+	// CallTimeout is the time that a call may take, if its own deadline is not earlier. Only NewServer uses it. Default:
+	// no limit.
 	CallTimeout time.Duration
 
 	// Reflection offers gRPC's server reflection, which lists the services, methods and messages to callers. Only
@@ -78,6 +91,8 @@ type ServerOptions struct {
 // WithDefaults returns the options with the defaults in place of zero values.
 func (o ServerOptions) WithDefaults() ServerOptions {
 	o.MaxCalls = cmp.Or(o.MaxCalls, wire.DefaultMaxCalls)
+	o.MaxUserCalls = cmp.Or(o.MaxUserCalls, wire.DefaultMaxUserCalls)
+	o.MaxMemory = cmp.Or(o.MaxMemory, wire.DefaultMaxMemory)
 	o.MaxConnections = cmp.Or(o.MaxConnections, 16384)
 	o.MaxUserConnections = cmp.Or(o.MaxUserConnections, max(1, o.MaxConnections*3/4))
 	o.IOTimeout = cmp.Or(o.IOTimeout, wire.DefaultIOTimeout)
@@ -101,6 +116,8 @@ func (o ServerOptions) Validate() error {
 		value int64
 	}{
 		{"MaxCalls", int64(o.MaxCalls)},
+		{"MaxUserCalls", int64(o.MaxUserCalls)},
+		{"MaxMemory", int64(o.MaxMemory)},
 		{"MaxConnections", int64(o.MaxConnections)},
 		{"MaxUserConnections", int64(o.MaxUserConnections)},
 		{"IOTimeout", int64(o.IOTimeout)},

@@ -32,7 +32,8 @@ func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
 		Listener: l,
 		server:   server,
 		guard: wire.NewGuard(wire.GuardOptions{
-			MaxCalls: l.options.MaxCalls, IOTimeout: l.options.IOTimeout, Services: l.options.Services,
+			MaxCalls: l.options.MaxCalls, MaxUserCalls: l.options.MaxUserCalls, MaxMemory: l.options.MaxMemory,
+			IOTimeout: l.options.IOTimeout, Services: l.options.Services,
 		}),
 		events: loglimit.New(l.options.Logger.Handler(), eventBurst),
 		users:  map[string]int{},
@@ -132,7 +133,8 @@ func (s *serveRun) serveConn(conn net.Conn) {
 		return
 	}
 	// ttrpc's Serve accepts the connection, starts its goroutine and returns the error of the second Accept.
-	err = s.server.Serve(context.WithValue(s.base, peerKey{}, peer), &oneConnListener{conn: served})
+	ctx := served.Account().NewContext(context.WithValue(s.base, peerKey{}, peer))
+	err = s.server.Serve(ctx, &oneConnListener{conn: served})
 	if !errors.Is(err, io.EOF) {
 		_ = served.Close()
 		if s.base.Err() == nil {
@@ -172,7 +174,7 @@ func (s *serveRun) admit(conn net.Conn, peer *Peer) (*servedConn, error) {
 			return nil, err
 		}
 	}
-	served := &servedConn{GuardedConn: s.guard.Wrap(conn), inner: conn, ended: make(chan struct{})}
+	served := &servedConn{GuardedConn: s.guard.Wrap(conn, user), inner: conn, ended: make(chan struct{})}
 	served.release = func() {
 		if err := served.Err(); err != nil {
 			s.warn("connection closed", "peer", *peer, "reason", err)

@@ -345,7 +345,7 @@ func (c *counted) Read(p []byte) (int, error) {
 // TestPeersThatDoNotRead checks that Serve ends in time, although many connections wait for peers that do not read.
 func TestPeersThatDoNotRead(t *testing.T) {
 	noLeaks(t)
-	s := serve(t, ttrpcx.ServerOptions{ShutdownTimeout: time.Millisecond})
+	s := serve(t, ttrpcx.ServerOptions{ShutdownTimeout: time.Millisecond, MaxMemory: 1 << 30})
 	const peers = 40
 	request := marshalRequest(t, strings.Repeat("x", 300<<10)) // the answer does not fit into the socket's buffers
 	var conns []net.Conn

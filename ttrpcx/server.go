@@ -16,8 +16,8 @@ import (
 // Server is a ttrpc server with everything that this package adds. It has no Shutdown method: it stops when the context
 // of Serve ends, and lets open calls finish.
 //
-// Each call passes, from the outside in: the log, the recovery from panics, the deadline of CallTimeout, the check that
-// the answer can be sent, and the interceptors of ServerOptions. Package interceptor describes them.
+// Each call passes, from the outside in: the log, the recovery from panics, the count of calls and their messages, the
+// deadline of CallTimeout, the check that the answer can be sent, and the interceptors of ServerOptions. Package interceptor describes them.
 type Server struct {
 	// TTRPC is the ttrpc server that Server uses. Register services with Server instead. A service that is registered
 	// with TTRPC has no interceptors around its streams, because ttrpc has none there, and reflection does not list it.
@@ -37,6 +37,7 @@ func NewServer(options ServerOptions) (*Server, error) {
 	intercept := interceptor.Chain(append([]ttrpc.StreamServerInterceptor{
 		interceptor.Log(interceptor.LogOptions{Logger: options.Logger, Peer: peerAttr}),
 		interceptor.Recover(options.Logger),
+		interceptor.Memory(),
 		interceptor.Deadline(options.CallTimeout),
 		interceptor.Sendable(),
 	}, options.Interceptors...)...)

@@ -27,6 +27,10 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	allowFlags(flags, &o.Allow, "may connect")
 	tlsFlags(flags, &o.TLS, &o.Insecure)
 	flags.Var((*positiveInt)(&o.MaxCalls), "max-calls", "`number` of calls of one connection that run at once")
+	flags.Var((*positiveInt)(&o.MaxUserCalls), "max-user-calls",
+		"`number` of calls of one user that run at once, on all connections")
+	memory := heapfloor.Size(o.MaxMemory)
+	flags.Var(&memory, "max-memory", "`size`, such as 256MiB, that calls may make the server hold; a user half of it")
 	flags.Var((*positiveInt)(&o.MaxConnections), "max-connections", "`number` of connections of all users")
 	flags.Var((*positiveInt)(&o.MaxUserConnections), "max-user-connections",
 		"`number` of connections of one user (default three quarters of -max-connections)")
@@ -35,7 +39,7 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	flags.Var((*positiveDuration)(&o.ShutdownTimeout), "shutdown-timeout",
 		"`duration` that open calls may take after SIGTERM")
 	flags.DurationVar(&o.CallTimeout, "call-timeout", 0,
-		"`duration` that a call without a deadline may take; 0 means no limit")
+		"`duration` that a call may take, if its own deadline is not earlier; 0 means no limit")
 	flags.BoolFunc("reflection",
 		"tell callers which services and messages there are (default true for unix sockets, false for TCP)",
 		func(s string) error {
@@ -52,6 +56,9 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	format := logFlag(flags)
 	if err := Parse(flags, args, stdout, stderr); err != nil {
 		return o, err
+	}
+	if o.MaxMemory = int(memory); o.MaxMemory == 0 {
+		return o, Usagef("-max-memory is 0: want a size above zero, such as 256MiB")
 	}
 	if err := o.Validate(); err != nil {
 		return o, &UsageError{err}

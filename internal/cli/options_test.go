@@ -26,7 +26,7 @@ func TestServerFlags(t *testing.T) {
 	t.Setenv("TTRPC_ADDRESS", "/run/s")
 	on, off := true, false
 	defaults := ttrpcx.ServerOptions{
-		Address: "/run/s", MaxCalls: 256, MaxConnections: 16384,
+		Address: "/run/s", MaxCalls: 256, MaxUserCalls: 4096, MaxMemory: 256 << 20, MaxConnections: 16384,
 		IOTimeout: 30 * time.Second, ShutdownTimeout: 10 * time.Second,
 	}
 	const tcp = "tcp://localhost:1"
@@ -38,6 +38,8 @@ func TestServerFlags(t *testing.T) {
 			o.Address, o.TLS = tcp, ttrpcx.TLSFiles{Cert: "c", Key: "k", CA: "a"}
 		},
 		"-max-calls 1":                       func(o *ttrpcx.ServerOptions) { o.MaxCalls = 1 },
+		"-max-user-calls 2":                  func(o *ttrpcx.ServerOptions) { o.MaxUserCalls = 2 },
+		"-max-memory 2KiB":                   func(o *ttrpcx.ServerOptions) { o.MaxMemory = 2048 },
 		"-max-connections 2":                 func(o *ttrpcx.ServerOptions) { o.MaxConnections = 2 },
 		"-max-user-connections 3":            func(o *ttrpcx.ServerOptions) { o.MaxUserConnections = 3 },
 		"-io-timeout 4s":                     func(o *ttrpcx.ServerOptions) { o.IOTimeout = 4 * time.Second },

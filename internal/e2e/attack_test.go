@@ -75,7 +75,7 @@ func (w *watched) newSession(t testing.TB) *session {
 
 // TestPeerNeverReads asks for 10,000 answers of 64 KiB, which is 640 MiB, and reads none.
 func TestPeerNeverReads(t *testing.T) {
-	s := startWatched(t, proctest.Socket(t), "-io-timeout", "1s")
+	s := startWatched(t, proctest.Socket(t), "-io-timeout", "1s", "-max-memory", "16MiB")
 	conn := s.dial(t)
 	if err := conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
@@ -101,10 +101,10 @@ func TestPeerNeverReads(t *testing.T) {
 }
 
 // TestTenThousandStreams opens 10,000 streams on one connection and ends none. The server may run -max-calls handlers,
-// and must refuse each further stream.
+// and must refuse each further stream when none has ended for -io-timeout.
 func TestTenThousandStreams(t *testing.T) {
 	const opened, allowed = 10000, 256
-	s := startWatched(t, proctest.Socket(t))
+	s := startWatched(t, proctest.Socket(t), "-io-timeout", "1s")
 	peer := s.newSession(t)
 	var ops []*op
 	var b []byte

@@ -32,7 +32,9 @@ const maxReplacedMessage = 1 << 10
 //   - the handler gets the same error if it sends such a message on a stream, and the stream stays usable,
 //   - a status that is over the limit keeps its code and the start of its message, and loses its details,
 //   - invalid UTF-8 in an error's message, which protobuf cannot encode, is replaced by U+FFFD,
-//   - if a handler returns neither a response nor an error, and its method needs one, the answer is Internal.
+//   - if a handler returns neither a response nor an error, and its method needs one, the answer is Internal,
+//   - an answer for which the server has no memory left becomes ResourceExhausted. Answers count in the wire.Account of
+//     their connection, if it has one, until they are written.
 //
 // An error that wraps the error of the handler's context gets its code, Canceled or DeadlineExceeded. ttrpc does that
 // only if it is not wrapped. An error that wraps ttrpc.ErrClosed gets Canceled, because the connection was closed by
@@ -42,7 +44,7 @@ func Sendable() ttrpc.StreamServerInterceptor {
 		handler ttrpc.StreamHandler,
 	) (any, error) {
 		if info.StreamingServer || info.StreamingClient { // a unary call cannot send
-			stream = sendableStream{stream}
+			stream = sendableStream{stream, wire.CallFromContext(ctx)}
 		}
 		resp, err := handler(ctx, stream)
 		if err != nil {
@@ -51,8 +53,14 @@ func Sendable() ttrpc.StreamServerInterceptor {
 		if !info.StreamingServer && isNil(resp) {
 			return nil, errNoResponse
 		}
-		if err := checkSize(responseSize(responsePayload, sizeOf(resp))); err != nil {
+		size := responseSize(responsePayload, sizeOf(resp))
+		if err := checkSize(size); err != nil {
 			return nil, err
+		}
+		if account := wire.AccountFromContext(ctx); account != nil {
+			if err := account.Answer(size); err != nil {
+				return nil, err
+			}
 		}
 		return resp, nil
 	}
@@ -67,11 +75,21 @@ func isNil(resp any) bool {
 	return resp == nil
 }
 
-type sendableStream struct{ ttrpc.StreamServer }
+type sendableStream struct {
+	ttrpc.StreamServer
+	call *wire.Call
+}
 
 func (s sendableStream) SendMsg(m any) error {
-	if err := checkSize(sizeOf(m)); err != nil { // the payload of its frame is the message only
+	size := sizeOf(m)
+	if err := checkSize(size); err != nil { // the payload of its frame is the message only
 		return err
+	}
+	if s.call != nil {
+		if err := s.call.Reserve(size); err != nil {
+			return err
+		}
+		defer s.call.Release(size)
 	}
 	return s.StreamServer.SendMsg(m)
 }

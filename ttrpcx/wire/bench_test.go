@@ -12,7 +12,7 @@ import (
 // BenchmarkGuard reports what judging one small call and taking note of its answer costs.
 func BenchmarkGuard(b *testing.B) {
 	in := &replay{}
-	c := NewGuard(GuardOptions{}).Wrap(in)
+	c := NewGuard(GuardOptions{}).Wrap(in, "")
 	payload := requestPayload(b, "test.v1.Test", "Unary", []byte("0123456789"))
 	answer := AppendFrame(nil, Header{StreamID: 1, Type: TypeResponse}, []byte("\x12\x0a0123456789"))
 	p := make([]byte, 4096)
@@ -87,7 +87,7 @@ func BenchmarkIdle(b *testing.B) {
 			runtime.KeepAlive(wrapped)
 			return float64(after.HeapAlloc-before.HeapAlloc) / conns, goroutines
 		}
-		server, n := used(func(c net.Conn) net.Conn { return g.Wrap(c) })
+		server, n := used(func(c net.Conn) net.Conn { return g.Wrap(c, "") })
 		client, m := used(func(c net.Conn) net.Conn { return newClientConn(b, c, ClientOptions{}) })
 		b.ReportMetric(server, "B/guarded")
 		b.ReportMetric(client, "B/client")

@@ -160,7 +160,7 @@ func TestStockPeers(t *testing.T) {
 					c = newClientConn(t, c, ClientOptions{})
 				}
 				if sides == "server" || sides == "both" {
-					s = NewGuard(GuardOptions{}).Wrap(s)
+					s = NewGuard(GuardOptions{}).Wrap(s, "")
 				}
 				serve(t, s, testservice.Service{})
 				client := ttrpc.NewClient(c)

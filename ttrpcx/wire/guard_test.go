@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,7 +60,7 @@ const end = FlagRemoteClosed | FlagNoData
 func guarded(t *testing.T, g *Guard, service testservice.Service) (peer net.Conn, conn *GuardedConn) {
 	t.Helper()
 	peer, inner := net.Pipe()
-	conn = g.Wrap(inner)
+	conn = g.Wrap(inner, "")
 	serve(t, conn, service)
 	t.Cleanup(func() { _ = peer.Close() })
 	return peer, conn
@@ -124,11 +126,6 @@ func TestRefused(t *testing.T) {
 		{"type zero", AppendFrame(nil, Header{StreamID: 1}, nil), "type 0"},
 		{"response", AppendFrame(nil, Header{StreamID: 1, Type: TypeResponse}, nil), "type 2"},
 		{"type four", frames(unary, AppendFrame(nil, Header{StreamID: 1, Type: 4}, nil)), "type 4"},
-		{"too long", Header{Length: MaxPayload + 1, StreamID: 1, Type: TypeRequest}.Append(nil), "over the limit"},
-		{
-			"data too long", frames(join, Header{Length: 1<<32 - 1, StreamID: 1, Type: TypeData}.Append(nil)),
-			"over the limit",
-		},
 		{
 			"malformed request", AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest}, []byte("\x0a\x05a")),
 			"malformed",
@@ -218,7 +215,7 @@ func TestBackpressure(t *testing.T) {
 	var running, most atomic.Int64
 	full, release := make(chan struct{}), make(chan struct{})
 	c, s := unixPair(t)
-	conn := NewGuard(GuardOptions{}).Wrap(s)
+	conn := NewGuard(GuardOptions{}).Wrap(s, "")
 	serve(t, conn, blocking(func(context.Context) error {
 		if n := running.Add(1); n == DefaultMaxCalls {
 			close(full)
@@ -277,28 +274,56 @@ func TestLimitWithinOneRead(t *testing.T) {
 	})
 }
 
-func TestLimitDoesNotDeadlockClientStreams(t *testing.T) {
+// Calls that are parked must not hold up the messages of those that run, nor lose messages of their own.
+func TestParkedStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), testservice.Service{})
-		mustWrite(t, peer, frames(callFrame(1, "Join"), callFrame(3, "Unary", withPayload(50_000))))
-		if id, code := readResponse(t, peer); id != 3 || code != codes.ResourceExhausted {
-			t.Errorf("got %v for stream %d, want ResourceExhausted for 3", code, id)
+		g := NewGuard(GuardOptions{MaxCalls: 1})
+		peer, conn := guarded(t, g, testservice.Service{})
+		word := func(id uint32, s string) []byte {
+			return dataFrame(id, 0, string(marshal(t, &testv1.JoinRequest{Word: s})))
 		}
-		mustWrite(t, peer, frames(dataFrame(3, 0, "late"), dataFrame(1, 0, ""), dataFrame(1, end, "")))
-		if id, code := readResponse(t, peer); id != 1 || code != codes.OK {
-			t.Errorf("got %v for stream %d, want OK for 1", code, id)
+		long := strings.Repeat("x", 50_000)
+		mustWrite(t, peer, frames(
+			callFrame(1, "Join"), callFrame(3, "Join"), callFrame(5, "Unary", withPayload(50_000)),
+			word(3, "a"), word(1, "b"), word(3, long), dataFrame(3, end, ""),
+		))
+		synctest.Wait()
+		if n := conn.Calls(); n != 1 {
+			t.Errorf("%d calls run, want 1", n)
 		}
-		mustWrite(t, peer, callFrame(5, "Unary"))
-		if id, code := readResponse(t, peer); id != 5 || code != codes.OK {
-			t.Errorf("got %v for stream %d, want OK for 5", code, id)
+		mustWrite(t, peer, dataFrame(1, end, ""))
+		for _, want := range []struct {
+			id   uint32
+			text string
+		}{{1, "b"}, {3, "a " + long}, {5, ""}} {
+			h, payload := readFrame(t, peer)
+			var r ttrpc.Response
+			var joined testv1.JoinResponse
+			if err := errors.Join(proto.Unmarshal(payload, &r), proto.Unmarshal(r.Payload, &joined)); err != nil {
+				t.Fatal(err)
+			}
+			if h.StreamID != want.id || want.text != "" && joined.GetText() != want.text {
+				t.Errorf("stream %d got %d bytes, want stream %d", h.StreamID, len(joined.GetText()), want.id)
+			}
 		}
 		if err := conn.Err(); err != nil {
 			t.Error(err)
 		}
+		_ = peer.Close()
+		synctest.Wait()
+		wantAllGivenBack(t, g)
 	})
 }
 
-// At the limit nobody reads, so nobody would see that the peer has gone.
+// wantAllGivenBack fails the test unless the Guard counts nothing.
+func wantAllGivenBack(t *testing.T, g *Guard) {
+	t.Helper()
+	if n := g.budget.used.Load(); n != 0 || len(g.budget.users) != 0 || len(g.receiving) != 0 {
+		t.Errorf("%d bytes, %d users and %d connections still count", n, len(g.budget.users), len(g.receiving))
+	}
+}
+
+// Calls must not be parked for ever because others never end.
 func TestLimitFindsPeersThatHaveGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		peer, conn := guarded(t, NewGuard(GuardOptions{MaxCalls: 1}), blocking(untilEnd))
@@ -342,13 +367,13 @@ func TestPeerThatNeverReads(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				peer, conn := guarded(t, NewGuard(GuardOptions{}), testservice.Service{})
+				peer, conn := guarded(t, NewGuard(GuardOptions{MaxMemory: 16 << 20}), testservice.Service{})
 				start := time.Now()
 				taken := flood(peer)
 				if took := time.Since(start); took < DefaultIOTimeout || took > 2*DefaultIOTimeout {
 					t.Errorf("cut off after %v", took)
 				}
-				if taken > 16<<20 { // what MaxCalls handlers may hold before the first answer gets stuck
+				if taken > 16<<20 {
 					t.Errorf("%d bytes were taken from it", taken)
 				}
 				synctest.Wait()
@@ -384,7 +409,7 @@ func TestPeerThatNeverFinishes(t *testing.T) {
 		"part":           long[:500],
 		"second frame":   frames(callFrame(1, "Unary"), callFrame(3, "Unary")[:1]),
 		"large":          callFrame(1, "Unary", withPayload(1<<20))[:HeaderSize+1],
-		"refused":        frames(callFrame(1, "Join"), callFrame(3, "Join", withPayload(1000))[:20]),
+		"parked":         frames(callFrame(1, "Join"), callFrame(3, "Join", withPayload(1000))[:20]),
 		"late data part": frames(callFrame(3, "Unary"), dataFrame(1, 0, "late")[:12]),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -402,9 +427,7 @@ func TestPeerThatNeverFinishes(t *testing.T) {
 				if err := conn.Err(); err == nil || !strings.Contains(err.Error(), "not finished") {
 					t.Errorf("refused: %v", err)
 				}
-				if free := g.receiving.free.Load(); free != maxReceiving {
-					t.Errorf("its share of %d bytes was not given back", maxReceiving-free)
-				}
+				wantAllGivenBack(t, g)
 			})
 		})
 	}
@@ -435,41 +458,170 @@ func TestSlowAndIdlePeersAreKept(t *testing.T) {
 	})
 }
 
-func TestReceivingIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := NewGuard(GuardOptions{})
-		g.receiving = newBudget(MaxPayload)
-		large := callFrame(1, "Unary", withPayload(3<<20))
-		stalled, stalledConn := guarded(t, g, testservice.Service{})
-		mustWrite(t, stalled, large[:100])
-		synctest.Wait() // it has its share
-		waiting, waitingConn := guarded(t, g, testservice.Service{})
-		gone, goneConn := guarded(t, g, testservice.Service{})
-		start := time.Now()
-		go func() { _, _ = gone.Write(large) }()
-		synctest.Wait()
-		_ = goneConn.Close() // before it got its share
-		go func() { _, _ = waiting.Write(large) }()
+// A frame waits for memory. A peer that holds it and brings nothing loses its connection meanwhile.
+func TestMemoryOfStalledFrames(t *testing.T) {
+	for name, test := range map[string]struct {
+		drip time.Duration // between pieces of stallBytes; 0 means none
+		code codes.Code    // of the call that waits
+		wait time.Duration
+	}{
+		"nothing": {0, codes.OK, stallTime},
+		"slow":    {stallTime / 2, codes.ResourceExhausted, memoryTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				large := callFrame(1, "Unary", withPayload(3<<20))
+				g := NewGuard(GuardOptions{MaxMemory: 2*requestCopies*len(large) + 16*callCost})
+				stalled, stalledConn := guarded(t, g, testservice.Service{})
+				mustWrite(t, stalled, large[:100])
+				synctest.Wait() // it has its memory
+				go func() {
+					for rest := large[100:]; test.drip > 0 && len(rest) > stallBytes; rest = rest[stallBytes:] {
+						if _, err := stalled.Write(rest[:stallBytes]); err != nil {
+							return
+						}
+						time.Sleep(test.drip)
+					}
+				}()
+				waiting, waitingConn := guarded(t, g, testservice.Service{})
+				gone, goneConn := guarded(t, g, testservice.Service{})
+				start := time.Now()
+				go func() { _, _ = gone.Write(large) }()
+				synctest.Wait()
+				_ = goneConn.Close() // before it got memory
+				go func() { _, _ = waiting.Write(large) }()
 
-		small, _ := guarded(t, g, testservice.Service{})
-		mustWrite(t, small, callFrame(1, "Unary", withPayload(1000)))
-		if _, code := readResponse(t, small); code != codes.OK || time.Since(start) > 0 {
-			t.Errorf("a small call had to wait %v: %v", time.Since(start), code)
-		}
-		if _, code := readResponse(t, waiting); code != codes.OK {
-			t.Errorf("a large call: %v", code)
-		}
-		if waited := time.Since(start); waited < DefaultIOTimeout || waited > DefaultIOTimeout*5/4 {
-			t.Errorf("the large call waited %v, want until the stalled one was cut off", waited)
-		}
-		if stalledConn.Err() == nil || waitingConn.Err() != nil {
-			t.Errorf("refused: stalled %v, waiting %v", stalledConn.Err(), waitingConn.Err())
-		}
-		synctest.Wait()
-		if free := g.receiving.free.Load(); free != MaxPayload || len(g.receiving.turn) > 0 {
-			t.Errorf("%d bytes are free in the end", free)
+				small, _ := guarded(t, g, testservice.Service{})
+				mustWrite(t, small, callFrame(1, "Unary", withPayload(1000)))
+				if _, code := readResponse(t, small); code != codes.OK || time.Since(start) > 0 {
+					t.Errorf("a small call had to wait %v: %v", time.Since(start), code)
+				}
+				if _, code := readResponse(t, waiting); code != test.code {
+					t.Errorf("a large call: got %v, want %v", code, test.code)
+				}
+				if waited := time.Since(start); waited < test.wait || waited > test.wait+stallTime/2 {
+					t.Errorf("the large call waited %v, want %v", waited, test.wait)
+				}
+				if lost := stalledConn.Err() != nil; lost != (test.drip == 0) || waitingConn.Err() != nil {
+					t.Errorf("refused: stalled %v, waiting %v", stalledConn.Err(), waitingConn.Err())
+				}
+				_, _, _ = stalled.Close(), waiting.Close(), small.Close()
+				time.Sleep(test.drip)
+				synctest.Wait()
+				wantAllGivenBack(t, g)
+			})
+		})
+	}
+}
+
+// One user must not be able to take the memory of all, on however many connections.
+func TestMemoryOfUsers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const memory, conns, calls = 1 << 20, 4, 40
+		g := NewGuard(GuardOptions{MaxMemory: memory})
+		left := memory
+		for _, user := range []string{"first", "second", "third"} {
+			running := 0
+			for range conns {
+				peer, inner := net.Pipe()
+				conn := g.Wrap(inner, user)
+				serve(t, conn, blocking(untilEnd))
+				go func() { _, _ = io.Copy(io.Discard, peer) }()
+				for id := uint32(1); id < 2*calls; id += 2 {
+					mustWrite(t, peer, callFrame(id, "Unary"))
+				}
+				time.Sleep(2 * calls * memoryTimeout)
+				running += conn.Calls()
+				t.Cleanup(func() { _ = peer.Close() })
+			}
+			took := int(g.budget.users[user].used.Load())
+			if left -= took; running == 0 || took > left || took+2*callCost < left {
+				t.Errorf("%s: %d calls run and hold %d bytes, %d are left", user, running, took, left)
+			}
 		}
 	})
+}
+
+// invalid has requests that ttrpc must not see, and what their calls get.
+var invalid = map[string]func() []byte{
+	"many entries": func() []byte {
+		return callFrame(1, "Echo", func(r *ttrpc.Request) {
+			for range maxMetadata/entryCost + 1 {
+				r.Metadata = append(r.Metadata, &ttrpc.KeyValue{})
+			}
+		})
+	},
+	"long value": func() []byte {
+		return callFrame(1, "Echo", func(r *ttrpc.Request) {
+			r.Metadata = []*ttrpc.KeyValue{{Key: "k", Value: strings.Repeat("v", maxMetadata)}, {Key: "after"}}
+		})
+	},
+	"two million entries": func() []byte {
+		entries := bytes.Repeat([]byte{0x2a, 0}, 2_000_000)
+		return AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest}, append(callFrame(1, "Echo")[HeaderSize:], entries...))
+	},
+	"frame too long": func() []byte {
+		h := Header{Length: 5 << 20, StreamID: 1, Type: TypeRequest, Flags: FlagRemoteOpen}
+		return append(h.Append(nil), make([]byte, h.Length)...)
+	},
+	"message too long": func() []byte {
+		h := Header{Length: 5 << 20, StreamID: 1, Type: TypeData}
+		return frames(callFrame(1, "Echo"), h.Append(nil), make([]byte, h.Length))
+	},
+}
+
+// Such a request ends its own call only, however its bytes arrive, and also if it is parked.
+func TestInvalidRequests(t *testing.T) {
+	for name, request := range invalid {
+		sent := frames(request(), dataFrame(1, 0, "late"), dataFrame(1, end, ""))
+		for _, piece := range []int{7, 4096, len(sent)} {
+			for _, parked := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, "/", piece, "/", parked), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { testInvalidRequest(t, sent, piece, parked) })
+				})
+			}
+		}
+	}
+}
+
+func testInvalidRequest(t *testing.T, sent []byte, piece int, parked bool) {
+	g := NewGuard(GuardOptions{MaxCalls: 1})
+	peer, conn := guarded(t, g, testservice.Service{})
+	id := byte(1)
+	if parked {
+		mustWrite(t, peer, callFrame(1, "Join"))
+		id = 3
+	}
+	sent = bytes.Clone(sent)
+	for rest := sent; len(rest) > 0; { // another stream
+		h, _ := ParseHeader(rest)
+		rest[7] = id
+		rest = rest[HeaderSize+int(h.Length):]
+	}
+	for chunk := range slices.Chunk(sent, piece) {
+		mustWrite(t, peer, chunk)
+	}
+	if parked {
+		mustWrite(t, peer, dataFrame(1, end, ""))
+	}
+	codeOf := map[uint32]codes.Code{}
+	for range id/2 + 1 {
+		got, code := readResponse(t, peer)
+		codeOf[got] = code
+	}
+	if got := codeOf[uint32(id)]; got != codes.ResourceExhausted {
+		t.Errorf("got %v, want ResourceExhausted", got)
+	}
+	mustWrite(t, peer, callFrame(5, "Unary"))
+	if got, code := readResponse(t, peer); got != 5 || code != codes.OK {
+		t.Errorf("another call: got %v for stream %d", code, got)
+	}
+	if err := conn.Err(); err != nil {
+		t.Error(err)
+	}
+	_ = peer.Close()
+	synctest.Wait()
+	wantAllGivenBack(t, g)
 }
 
 func TestDrain(t *testing.T) {
@@ -538,7 +690,7 @@ func TestDrainWaitsForOutput(t *testing.T) {
 func TestRefusalsKeepToFrameBoundaries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		peer, inner := net.Pipe()
-		conn := NewGuard(GuardOptions{}).Wrap(inner)
+		conn := NewGuard(GuardOptions{}).Wrap(inner, "")
 		defer func() { _, _ = peer.Close(), conn.Close() }()
 		long := AppendFrame(nil, Header{StreamID: 1, Type: TypeResponse}, make([]byte, 10_000))
 		if _, err := conn.Write(long[:ttrpcBuffer]); err != nil {
@@ -629,7 +781,8 @@ func FuzzJudge(f *testing.F) {
 	f.Add(frames(callFrame(3, "Echo"), dataFrame(1, 0, "dropped"), dataFrame(3, 0, "kept")), byte(12))
 	g := NewGuard(GuardOptions{MaxCalls: 1 << 30})
 	seen := func(r io.Reader) ([]byte, error) {
-		c := g.Wrap(reading{&replay{}, r})
+		c := g.Wrap(reading{&replay{}, r}, "")
+		defer c.account.unref() // all that it counts
 		b, err := io.ReadAll(c)
 		if err != nil {
 			return nil, err

@@ -2,21 +2,28 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // input is what the reading half of a GuardedConn keeps from one Read to the next.
 type input struct {
-	part  *buffer // read and not judged yet; nil if there is nothing
-	ready []byte  // judged and not handed out yet, for callers with small slices
-	err   error   // of the connection; what is left is handed out first
-	last  int     // bytes that the last read brought
-	done  bool    // a frame was finished since the last read
-	frame Header  // the current frame
-	left  int     // bytes of its payload to come
-	skip  bool    // it is not handed on
+	part    *buffer // read and not judged yet; nil if there is nothing
+	ready   []byte  // judged and not handed out yet
+	err     error   // of the connection; what is left is handed out first
+	last    int     // bytes that the last read brought
+	done    bool    // a frame was finished since the last read
+	frame   Header  // the current frame
+	verdict verdict // of it
+	left    int64   // bytes of its payload to come
+	parks   bool    // calls were parked when it was last looked
+	parked  []byte  // the current frame, if it is parked
+	invalid error   // why ttrpc is made to refuse the current frame
 }
 
 // Read returns frames that ttrpc can take. It returns no error but io.EOF, because ttrpc leaves a connection open for
@@ -25,15 +32,17 @@ func (c *GuardedConn) Read(p []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	in := &c.input
-	switch {
-	case len(in.ready) > 0 || len(p) == 0:
-	case len(p) >= ttrpcBuffer:
-		return c.judged(p[:max(ttrpcBuffer, min(in.left, len(p)))])
-	default:
-		b := make([]byte, ttrpcBuffer)
-		n, err := c.judged(b)
-		if err != nil {
+	for len(in.ready) == 0 && len(p) > 0 && !(in.parks && c.unpark()) {
+		b := p
+		if len(p) < ttrpcBuffer {
+			b = make([]byte, ttrpcBuffer)
+		}
+		n, err := c.judged(b[:max(ttrpcBuffer, int(min(in.left, int64(len(b)))))])
+		switch {
+		case err != nil:
 			return 0, err
+		case len(p) >= ttrpcBuffer && n > 0:
+			return n, nil
 		}
 		in.ready = b[:n]
 	}
@@ -42,7 +51,7 @@ func (c *GuardedConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// judged fills p with frames, or parts of frames, that ttrpc may see.
+// judged fills p with frames, or parts of frames, that ttrpc may see. There may be none, if a parked call can go on.
 func (c *GuardedConn) judged(p []byte) (int, error) {
 	in := &c.input
 	for {
@@ -54,10 +63,13 @@ func (c *GuardedConn) judged(p []byte) (int, error) {
 		}
 		if in.left == 0 && n < HeaderSize || n == 0 {
 			if in.err != nil {
-				c.giveShare()
 				return 0, io.EOF
 			}
-			n += c.fill(p[n:], n > 0 || in.left > 0)
+			read := c.fill(p[n:], n > 0 || in.left > 0)
+			if n += read; read == 0 && in.err == nil {
+				in.keep(p[:n])
+				return 0, nil
+			}
 		}
 		w, used, err := c.sift(p[:n])
 		if err != nil {
@@ -68,8 +80,7 @@ func (c *GuardedConn) judged(p []byte) (int, error) {
 				c.mu.Unlock()
 			}
 		} else if used < n {
-			in.part = newBuffer()
-			in.part.b = append(in.part.b, p[used:n]...)
+			in.keep(p[used:n])
 		}
 		if w > 0 {
 			return w, nil
@@ -77,31 +88,122 @@ func (c *GuardedConn) judged(p []byte) (int, error) {
 	}
 }
 
-// fill reads what has arrived into p, and notes the error if there is one.
+// keep notes that b is to be judged later.
+func (in *input) keep(b []byte) {
+	if len(b) > 0 {
+		in.part = newBuffer()
+		in.part.b = append(in.part.b, b...)
+	}
+}
+
+// fill reads what has arrived into p, and notes the error if there is one. It reads nothing if a parked call can go on.
 func (c *GuardedConn) fill(p []byte, inFrame bool) int {
 	in := &c.input
 	c.mu.Lock()
-	if c.out.writing {
-		c.out.ahead += in.last
-	}
-	for c.out.writing && c.out.ahead >= maxReadAhead && c.out.ended() == nil {
-		c.out.changed.Wait()
-	}
+	c.awaitWrite()
 	if in.done {
 		c.unread, in.done = 0, false
+		c.hold(-c.spent) // ttrpc has had time to put these messages into the queues of their streams
+		c.spent = 0
 	}
 	if inFrame {
 		c.inFrame = true
 		c.out.arm()
 	}
+	in.parks = c.judge.parked > 0
+	_, ready := c.next()
+	c.reading, c.woken = in.parks && !ready, false
 	c.mu.Unlock()
+	if ready {
+		in.last = 0
+		return 0
+	}
 	in.last, in.err = c.conn.Read(p)
-	if inFrame {
+	if inFrame || c.reading {
 		c.mu.Lock()
-		c.inFrame = false
+		c.inFrame, c.reading = false, false
+		c.arrived += in.last
+		if c.woken {
+			err := c.conn.SetReadDeadline(time.Time{})
+			if errors.Is(in.err, os.ErrDeadlineExceeded) {
+				in.err = err
+			}
+		}
 		c.mu.Unlock()
 	}
 	return in.last
+}
+
+// awaitWrite waits for the write in progress, if there is no memory to read on. A peer may send and not read: if all
+// that it sends were read, it would fill the queues of its streams. If nothing were read, then clients whose receiver
+// waits for their sender would hang: https://github.com/containerd/ttrpc/pull/107. mu is held.
+func (c *GuardedConn) awaitWrite() {
+	n := int64(c.input.last)
+	if !c.out.writing || n == 0 || c.ended {
+		return
+	}
+	for !c.account.reserve(n, shareOfRequests) {
+		c.out.changed.Wait()
+		if !c.out.writing || c.ended {
+			return
+		}
+	}
+	c.ahead += n
+}
+
+// wake lets the reader see that a call has ended, if calls are parked. mu is held.
+func (c *GuardedConn) wake() {
+	if c.reading && !c.woken {
+		c.woken = true
+		_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // the reader finds out if the connection has ended
+	}
+}
+
+// next returns the parked call that ttrpc may get now, if there is one. ttrpc cannot get it in the midst of another
+// frame, nor before a message of it has arrived that was begun. mu is held.
+func (c *GuardedConn) next() (id uint32, ok bool) {
+	in := &c.input
+	if c.judge.parked == 0 || c.judge.running() >= c.judge.maxCalls || in.left > 0 && (in.verdict == pass || in.verdict == spoil) {
+		return 0, false
+	}
+	for len(c.order) > 0 && c.parked[c.order[0]] == nil {
+		c.order = c.order[1:]
+	}
+	if len(c.order) == 0 || in.left > 0 && in.verdict == park && in.frame.StreamID == c.order[0] {
+		return 0, false
+	}
+	return c.order[0], true
+}
+
+// unpark makes the frames of the next parked call ready, and reports whether there are some.
+func (c *GuardedConn) unpark() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id, ok := c.next()
+	if !ok {
+		return false
+	}
+	c.input.ready = c.parked[id]
+	delete(c.parked, id)
+	c.judge.unpark(id, callCost-parkedCost)
+	c.hold(callCost - parkedCost)
+	c.full = 0
+	return true
+}
+
+// refuseParked answers all parked calls. It must not wait. mu is held.
+func (c *GuardedConn) refuseParked(err error) {
+	for _, id := range c.order {
+		if c.parked[id] != nil {
+			c.hold(-c.judge.forget(id))
+			f := refusalOf(id, err)
+			c.out.push(&f)
+		}
+	}
+	c.parked, c.order = nil, nil
+	c.countQueue()
+	c.out.startFlush()
+	c.out.changed.Broadcast()
 }
 
 // sift moves what ttrpc may see to the front of p and returns its length. used is how much of p is dealt with; the
@@ -109,30 +211,23 @@ func (c *GuardedConn) fill(p []byte, inFrame bool) int {
 func (c *GuardedConn) sift(p []byte) (w, used int, err error) {
 	in := &c.input
 	for used < len(p) {
-		n := min(in.left, len(p)-used)
+		n := int(min(in.left, int64(len(p)-used)))
 		if n == 0 {
 			h, ok := ParseHeader(p[used:])
 			if !ok {
 				return w, used, nil
 			}
-			if admitted, err := c.admit(h, w == 0); err != nil || !admitted {
+			if admitted, err := c.admit(h, len(p)-used, w == 0); err != nil || !admitted {
 				return w, used, err
 			}
 			n = HeaderSize
 		} else {
-			if in.frame.Type == TypeRequest && !in.skip {
-				if err := c.request.feed(p[used : used+n]); err != nil {
-					return w, used, err
-				}
+			if err := c.check(p[used : used+n]); err != nil {
+				return w, used, err
 			}
-			in.left -= n
+			in.left -= int64(n)
 		}
-		if !in.skip {
-			if w < used {
-				copy(p[w:], p[used:used+n])
-			}
-			w += n
-		}
+		w += c.place(p[w:], p[used:used+n])
 		used += n
 		if in.left == 0 {
 			if err := c.finish(); err != nil {
@@ -143,77 +238,166 @@ func (c *GuardedConn) sift(p []byte) (w, used int, err error) {
 	return w, used, nil
 }
 
-// admit makes h the header of the current frame. A frame that has to wait waits if mayWait; else admit returns false,
-// because ttrpc must have what came before it first.
-func (c *GuardedConn) admit(h Header, mayWait bool) (bool, error) {
-	large := h.Length >= largeFrame
-	if large && !mayWait {
-		return false, nil
+// place puts what becomes of b, the next bytes of the current frame, to the front of p, and returns its length.
+func (c *GuardedConn) place(p, b []byte) int {
+	in := &c.input
+	switch in.verdict {
+	case spoil:
+		if in.left == int64(in.frame.Length) {
+			b = Header{Length: 1, StreamID: in.frame.StreamID, Type: TypeData}.Append(p[:0])
+			return len(b)
+		}
+		in.verdict = drop
+		p[0] = 0xff
+		return 1
+	case pass:
+		if &p[0] != &b[0] {
+			copy(p, b)
+		}
+		return len(b)
+	case park:
+		in.parked = append(in.parked, b...)
 	}
+	return 0
+}
+
+// check reads the next bytes of the current frame if it is a request. If ttrpc must not have the request, check makes
+// it one that ttrpc refuses, because ttrpc may have its start already.
+func (c *GuardedConn) check(b []byte) error {
+	in := &c.input
+	if in.frame.Type != TypeRequest || in.verdict != pass && in.verdict != park {
+		return nil
+	}
+	if in.invalid != nil {
+		c.request.spoil(b)
+		return nil
+	}
+	err := c.request.feed(b)
+	if errors.Is(err, errMetadata) {
+		in.invalid, err = err, nil
+	}
+	return err
+}
+
+// admit makes h the header of the current frame. inHand is how many bytes of it have arrived. If the frame has to wait
+// for memory, it waits if mayWait; else admit returns false, because ttrpc must have what came before it first.
+func (c *GuardedConn) admit(h Header, inHand int, mayWait bool) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v, err := c.judge.judge(h)
-	for ; v == hold && err == nil; v, err = c.judge.judge(h) {
-		if !mayWait {
-			return false, nil
+	start := clock()
+	for pause := time.Millisecond; ; pause *= 2 {
+		v, err := c.judge.judge(h)
+		if err != nil {
+			return false, err
 		}
-		if c.out.ended() != nil {
+		if c.ended || c.out.ended() != nil {
 			return false, io.EOF
 		}
-		c.atLimit = true
-		c.out.arm()
-		c.out.changed.Wait()
+		cost := costOf(h, v, inHand)
+		waited := clock() - start
+		switch {
+		case cost == 0 || c.account.reserve(cost, shareOfRequests):
+			c.accept(h, v, cost, inHand)
+			return true, nil
+		case !mayWait:
+			return false, nil
+		case waited >= memoryTimeout:
+			c.accept(h, noMemory, 0, inHand)
+			return true, nil
+		}
+		c.mu.Unlock()
+		c.guard.evict()
+		sleep(c.ctx, min(pause, memoryTimeout-waited))
+		c.mu.Lock()
 	}
-	c.atLimit, c.full = false, 0
-	if v == pass && err == nil && large {
-		err = c.takeShare(int(h.Length))
-	}
-	if err != nil {
-		return false, err
-	}
+}
+
+// costOf returns how much memory the frame takes, in bytes. A message that is here already takes none until it is in
+// the queue of its stream, where package interceptor's Memory counts it.
+func costOf(h Header, v verdict, inHand int) int64 {
+	n := int64(h.Length)
 	switch {
-	case v == busy:
-		c.refuseCall(h, codes.ResourceExhausted, "too many calls are open on this connection")
-	case v == ending:
-		c.refuseCall(h, codes.Unavailable, "server is shutting down")
-	case h.Type == TypeRequest:
-		c.request.reset(int(h.Length))
+	case v == pass && h.Type == TypeRequest:
+		return callCost + n*requestCopies
+	case v == park && h.Type == TypeRequest:
+		return parkedCost + n*requestCopies
+	case v == park || v == pass && inHand < HeaderSize+int(n):
+		return n
 	}
+	return 0
+}
+
+// accept makes h the header of the current frame and its verdict v. mu is held.
+func (c *GuardedConn) accept(h Header, v verdict, cost int64, inHand int) {
+	if refused := refusalFor(h, v); refused != nil {
+		if _, parked := c.parked[h.StreamID]; h.Type == TypeRequest || parked {
+			c.refuseCall(h.StreamID, refused)
+		} else {
+			v = spoil
+			c.judge.opened(h.StreamID, clientStream, refused)
+		}
+	}
+	c.judge.accept(h, v, cost)
 	in := &c.input
-	in.frame, in.left, in.skip = h, int(h.Length), v != pass
-	return true, nil
+	in.frame, in.left, in.verdict, in.invalid = h, int64(h.Length), v, nil
+	if h.Type == TypeRequest {
+		c.request.reset(int(h.Length))
+	} else if v == pass {
+		c.share = cost
+	}
+	if cost > 0 && h.Length >= largeFrame && inHand < HeaderSize+int(h.Length) {
+		c.mark, c.markAt = c.arrived, clock()
+		c.guard.mu.Lock()
+		c.guard.receiving[c] = struct{}{}
+		c.guard.mu.Unlock()
+	}
+}
+
+var (
+	errShuttingDown = status.Error(codes.Unavailable, "server is shutting down")
+	errTooManyCalls = status.Error(codes.ResourceExhausted, "too many calls are open on this connection")
+)
+
+// refusalFor returns the error with which the call of a frame ends, if v ends it.
+func refusalFor(h Header, v verdict) error {
+	switch v {
+	case busy:
+		return errTooManyCalls
+	case ending:
+		return errShuttingDown
+	case noMemory:
+		return errNoMemory
+	case tooLong:
+		return status.Error(codes.ResourceExhausted,
+			fmt.Sprintf("message of %d bytes is over the limit of %d", h.Length, MaxPayload))
+	}
+	return nil
 }
 
 // refuseCall answers in the place of ttrpc. It queues the answer, because the peer may not read before its own frames
 // are read. mu is held.
-func (c *GuardedConn) refuseCall(h Header, code codes.Code, message string) {
-	b := refusal(h.StreamID, code, message)
-	answer, _ := ParseHeader(b)
-	_, _ = c.out.enqueue(&frame{Header: answer, tail: b}) // if it cannot be written, nobody waits for it
+func (c *GuardedConn) refuseCall(id uint32, err error) {
+	if _, ok := c.parked[id]; ok {
+		delete(c.parked, id)
+		c.hold(-c.judge.forget(id))
+	}
+	answer := refusalOf(id, err)
+	_, _ = c.out.enqueue(&answer) // if it cannot be written, nobody waits for it
 }
 
-// takeShare waits until n more bytes may be received, without mu meanwhile. mu is held.
-func (c *GuardedConn) takeShare(n int) error {
-	c.mu.Unlock()
-	ok := c.guard.receiving.take(n, c.ctx.Done())
-	c.mu.Lock()
-	if !ok {
-		return io.EOF
-	}
-	if c.out.ended() != nil {
-		c.guard.receiving.give(n)
-		return io.EOF
-	}
-	c.share = n
-	return nil
+// refusalOf returns the frame that ends a call with err, which has a status.
+func refusalOf(id uint32, err error) frame {
+	s := status.Convert(err)
+	b := refusal(id, s.Code(), s.Message())
+	h, _ := ParseHeader(b)
+	return frame{Header: h, tail: b}
 }
 
-// giveShare gives back the share of the current frame.
-func (c *GuardedConn) giveShare() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.guard.receiving.give(c.share)
-	c.share = 0
+// received notes that the connection holds no memory for a frame that is arriving.
+func (g *Guard) received(c *GuardedConn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.receiving, c)
 }
 
 // finish ends a frame all of which was read.
@@ -221,18 +405,50 @@ func (c *GuardedConn) finish() error {
 	in := &c.input
 	in.done = true
 	if in.frame.Length >= largeFrame {
-		c.giveShare()
+		c.guard.received(c)
 	}
-	if in.frame.Type != TypeRequest || in.skip {
+	request := in.frame.Type == TypeRequest && (in.verdict == pass || in.verdict == park)
+	kind := unary
+	if request {
+		if err := c.request.finish(); err != nil && in.invalid == nil {
+			return err
+		}
+		kind = c.request.kind(c.guard.methods)
+	}
+	if in.verdict == pass && kind == unary && in.invalid == nil && c.share == 0 {
 		return nil
 	}
-	if err := c.request.finish(); err != nil {
-		return err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spent, c.share = c.spent+c.share, 0
+	if request {
+		c.judge.opened(in.frame.StreamID, kind, in.invalid)
 	}
-	if kind := c.request.kind(c.guard.methods); kind != unary {
-		c.mu.Lock()
-		c.judge.opened(in.frame.StreamID, kind)
-		c.mu.Unlock()
+	if in.verdict == park {
+		c.parkFrame()
 	}
 	return nil
+}
+
+// parkFrame keeps the current frame until ttrpc may have it. mu is held.
+func (c *GuardedConn) parkFrame() {
+	in := &c.input
+	id, b := in.frame.StreamID, in.parked
+	in.parked = nil
+	switch _, ok := c.parked[id]; {
+	case ok:
+		c.parked[id] = append(c.parked[id], b...)
+	case in.frame.Type != TypeRequest: // its call was refused meanwhile
+	default:
+		if c.parked == nil {
+			c.parked = make(map[uint32][]byte)
+		}
+		c.parked[id] = b
+		c.order = append(c.order, id)
+		in.parks = true
+		c.out.arm()
+		if c.judge.draining {
+			c.refuseCall(id, errShuttingDown)
+		}
+	}
 }

@@ -11,13 +11,20 @@ import (
 
 // TestJudge gives a judge some calls, and what ttrpc has answered, and asks it about one more frame.
 func TestJudge(t *testing.T) {
+	send := func(j *judge, h Header) (verdict, error) {
+		v, err := j.judge(h)
+		if err == nil {
+			j.accept(h, v, 0)
+		}
+		return v, err
+	}
 	open := func(id uint32, k kind) func(*judge) {
 		return func(j *judge) {
-			j.judge(Header{StreamID: id, Type: TypeRequest})
-			j.opened(id, k)
+			_, _ = send(j, Header{StreamID: id, Type: TypeRequest})
+			j.opened(id, k, nil)
 		}
 	}
-	sent := func(h Header) func(*judge) { return func(j *judge) { j.judge(h) } }
+	sent := func(h Header) func(*judge) { return func(j *judge) { _, _ = send(j, h) } }
 	answered := func(h Header, s *status.Status) func(*judge) {
 		payload := marshal(t, &ttrpc.Response{Status: s.Proto()})
 		h.Length = uint32(len(payload))
@@ -44,7 +51,7 @@ func TestJudge(t *testing.T) {
 		"too long": {
 			nil,
 			Header{StreamID: 1, Type: TypeRequest, Length: MaxPayload + 1},
-			0, "over the limit", 0,
+			tooLong, "", 0,
 		},
 		"longest": {
 			nil,
@@ -52,14 +59,29 @@ func TestJudge(t *testing.T) {
 			pass, "", 1,
 		},
 		"response":     {nil, response(1), 0, "type 2", 0},
-		"at the limit": {all(open(1, unary), open(3, serverStream)), request(5), hold, "", 2},
-		"held, then not": {
+		"at the limit": {all(open(1, unary), open(3, serverStream)), request(5), park, "", 2},
+		"behind a parked one": {
 			all(open(1, unary), open(3, unary), sent(request(5)), answered(response(1), nil)),
-			request(5), pass, "", 2,
+			request(7), park, "", 1,
 		},
-		"limit and client stream": {all(open(1, unary), open(3, clientStream)), request(5), busy, "", 2},
-		"limit and ended client stream": {
-			all(open(1, unary), open(3, clientStream), sent(data(3, end, 0))), request(5), hold, "", 2,
+		"after a parked one has gone on": {
+			all(open(1, unary), open(3, unary), sent(request(5)), answered(response(1), nil), answered(response(3), nil),
+				func(j *judge) { j.unpark(5, 0) }),
+			request(7), pass, "", 2,
+		},
+		"after a parked one was refused": {
+			all(open(1, unary), open(3, unary), sent(request(5)), func(j *judge) { j.forget(5) }, answered(response(1), nil)),
+			request(7), pass, "", 2,
+		},
+		"data of a parked one": {
+			all(open(1, unary), open(3, unary), open(5, clientStream)), data(5, 0, 5), park, "", 2,
+		},
+		"data of a parked one after its end": {
+			all(open(1, unary), open(3, unary), open(5, clientStream), sent(data(5, end, 0))),
+			data(5, 0, 5), 0, "after its end", 2,
+		},
+		"data to a parked unary one": {
+			all(open(1, unary), open(3, unary), open(5, unary)), data(5, 0, 5), 0, "takes none", 2,
 		},
 		"limit for too long": {
 			all(open(1, unary), open(3, unary), func(j *judge) { j.overdue = true }),
@@ -79,6 +101,11 @@ func TestJudge(t *testing.T) {
 		"data after end": {
 			all(open(1, clientStream), sent(data(1, end, 0))),
 			data(1, 0, 5), 0, "after its end", 1,
+		},
+		"data too long": {all(open(1, clientStream)), data(1, 0, MaxPayload+1), tooLong, "", 1},
+		"data of an invalid request": {
+			all(open(1, clientStream), func(j *judge) { j.opened(1, clientStream, errMetadata) }),
+			data(1, 0, 5), drop, "", 1,
 		},
 		"end with payload":  {all(open(1, clientStream)), data(1, end, 5), 0, "has a payload", 1},
 		"data to unary":     {all(open(1, unary)), data(1, 0, 5), 0, "takes none", 1},
@@ -101,7 +128,7 @@ func TestJudge(t *testing.T) {
 		},
 		"and it counts as open": {
 			all(open(1, clientStream), answered(response(1), full), open(3, unary)),
-			request(5), hold, "", 2,
+			request(5), park, "", 2,
 		},
 		"until its handler ends": {
 			all(open(1, clientStream), answered(response(1), full), answered(data(1, end, 0), nil)),
@@ -121,15 +148,15 @@ func TestJudge(t *testing.T) {
 			for _, step := range test.before {
 				step(&j)
 			}
-			got, err := j.judge(test.h)
+			got, err := send(&j, test.h)
 			switch {
 			case test.reason != "" && (err == nil || !strings.Contains(err.Error(), test.reason)):
 				t.Errorf("got %v, want an error with %q", err, test.reason)
 			case test.reason == "" && (err != nil || got != test.want):
 				t.Errorf("got %v, %v, want %v", got, err, test.want)
 			}
-			if len(j.calls) != test.calls {
-				t.Errorf("%d calls are open, want %d", len(j.calls), test.calls)
+			if j.running() != test.calls {
+				t.Errorf("%d calls are running, want %d", j.running(), test.calls)
 			}
 		})
 	}

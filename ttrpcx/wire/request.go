@@ -2,13 +2,20 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // errMalformed is returned for a payload that is not a ttrpc.Request.
 var errMalformed = errors.New("request is malformed")
+
+// errMetadata is returned for a request with more metadata than is allowed. Its call ends with it.
+var errMetadata = status.Error(codes.ResourceExhausted, fmt.Sprintf(
+	"metadata is over the limit of %d bytes, of which each entry takes %d and its text", maxMetadata, entryCost))
 
 const (
 	// Field numbers of ttrpc.Request.
@@ -18,6 +25,12 @@ const (
 
 	// maxName is the length in bytes of the longest name that is taken for a service's or a method's.
 	maxName = 512
+
+	// maxMetadata bounds a request's metadata in bytes, and entryCost is what each entry counts in addition to its text,
+	// as in HTTP/2: SETTINGS_MAX_HEADER_LIST_SIZE in RFC 9113, section 6.5.2. The bound is what gRPC's servers have by
+	// default. An entry takes about 200 bytes in ttrpc, however short it is.
+	maxMetadata = 8 << 10
+	entryCost   = 32
 
 	// maxStart is the length in bytes of what may come before a field's value: two of the longest varints.
 	maxStart = 20
@@ -34,6 +47,7 @@ type requestParser struct {
 	service []byte
 	method  []byte
 	path    []byte // room for kind
+	entries int    // bytes that the metadata counts
 }
 
 // reset prepares p for a request of n bytes.
@@ -64,12 +78,24 @@ func (p *requestParser) feed(b []byte) error {
 		if !ok {
 			return errMalformed
 		}
+		if p.entries > maxMetadata {
+			p.spoil(b[n-had-1:])
+			return errMetadata
+		}
 		if n == 0 {
 			p.part = append(p.part[:0], field...)
 			return nil
 		}
 		b = b[n-had:]
 		p.part = p.part[:0]
+	}
+}
+
+// spoil makes a request from here on one that cannot be unmarshaled, wherever in it b is: no varint has as many bytes,
+// and no text in UTF-8 has such a byte.
+func (p *requestParser) spoil(b []byte) {
+	for i := range b {
+		b[i] = 0xff
 	}
 }
 
@@ -117,6 +143,7 @@ func (p *requestParser) field(b []byte) (n int, ok bool) {
 	case typ != protowire.BytesType:
 	case num == fieldMetadata:
 		inner, skip = skip, 0
+		p.entries += inner + entryCost
 	case num == fieldService || num == fieldMethod: // the last one of each counts
 		name := &p.service
 		if num == fieldMethod {

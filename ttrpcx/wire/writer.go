@@ -21,8 +21,7 @@ const (
 	maxQueued = 256 << 10
 
 	// largeFrame is the length in bytes from which copying a frame into the queue costs more than waiting for the
-	// running write, and from which a payload that arrives counts against the Guard's bound: ttrpc sets memory aside
-	// for all of it as soon as it has seen the header.
+	// running write.
 	largeFrame = 32 << 10
 
 	// manyCalls is the number of other open calls from which frames are gathered. With fewer, gathering costs more than
@@ -46,6 +45,7 @@ type writer struct {
 	changed sync.Cond // anything below has changed
 	timeout time.Duration
 	lost    func() // tells the owner that err was set; must not block
+	wrote   func() // tells the owner that a write has ended, if not nil; must not block
 	tick    func() // called without mu, a tick after arm
 	flushFn func() // flush as a value made once, because a go statement with a receiver allocates
 	conn    net.Conn
@@ -54,7 +54,6 @@ type writer struct {
 	queue    *buffer // what the flusher takes next; nil if there is nothing
 	writing  bool    // a goroutine is in conn.Write, without mu
 	flushing bool    // the flusher runs
-	ahead    int     // bytes that the owner has read during the write in progress
 	vector   net.Buffers
 	parts    [3][]byte // backs vector
 	closed   bool      // by finish
@@ -158,12 +157,15 @@ func (w *writer) writeNow(f *frame) (int, error) {
 	w.mu.Unlock()
 	n, err := w.transmit(q, f)
 	w.mu.Lock()
-	w.writing, w.stalled, w.ahead = false, 0, 0
+	w.writing, w.stalled = false, 0
 	w.changed.Broadcast()
 	ofQueue := min(len(q.bytes()), n)
 	w.keep(q, n)
 	if err != nil {
 		w.fail(err)
+	}
+	if w.wrote != nil {
+		w.wrote()
 	}
 	w.startFlush()
 	return n - ofQueue, err

@@ -281,7 +281,7 @@ func TestHostileReaders(t *testing.T) {
 			c, s := unixPair(t)
 			client := ttrpc.NewClient(newClientConn(t, reading{c, hostile(c)}, ClientOptions{}))
 			defer func() { _ = client.Close() }()
-			guarded := NewGuard(GuardOptions{}).Wrap(reading{s, hostile(s)})
+			guarded := NewGuard(GuardOptions{}).Wrap(reading{s, hostile(s)}, "")
 			var conn net.Conn = guarded
 			if name == "small pieces out" {
 				conn = reading{guarded, iotest.OneByteReader(guarded)}
@@ -317,7 +317,7 @@ func TestReadErrorsAreEOF(t *testing.T) {
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, os.ErrDeadlineExceeded, errors.New("tls"),
 	} {
 		r := io.MultiReader(bytes.NewReader(frame), iotest.ErrReader(lost))
-		c := NewGuard(GuardOptions{}).Wrap(reading{&replay{}, iotest.DataErrReader(r)})
+		c := NewGuard(GuardOptions{}).Wrap(reading{&replay{}, iotest.DataErrReader(r)}, "")
 		p := make([]byte, ttrpcBuffer)
 		if n, err := c.Read(p); err != nil || !bytes.Equal(p[:n], frame) {
 			t.Errorf("%v: first Read: got %d bytes, %v", lost, n, err)
