@@ -27,7 +27,8 @@ func Dial(ctx context.Context, options ClientOptions) (net.Conn, error) {
 	}
 	dial := func(ctx context.Context) (net.Conn, error) { return dialOnce(ctx, address, options) }
 	conn, err := wire.NewClientConn(ctx, dial, wire.ClientOptions{
-		Logger: options.Logger, IOTimeout: options.IOTimeout, WaitForReady: options.WaitForReady,
+		Logger: options.Logger, IOTimeout: options.IOTimeout, KeepAlive: options.KeepAlive,
+		WaitForReady: options.WaitForReady,
 	})
 	if err != nil {
 		return nil, err // conn would be a net.Conn that is not nil
@@ -36,7 +37,7 @@ func Dial(ctx context.Context, options ClientOptions) (net.Conn, error) {
 }
 
 // DialOnce connects as Dial does, and returns the network's connection as it is: it is not made again when it is lost.
-// options.IOTimeout, Logger and WaitForReady have no effect.
+// options.IOTimeout, KeepAlive, Logger and WaitForReady have no effect.
 func DialOnce(ctx context.Context, options ClientOptions) (net.Conn, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err

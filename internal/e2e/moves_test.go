@@ -448,7 +448,7 @@ func (s *session) endWithPayload() error {
 
 func (s *session) evenID() error {
 	f := s.unary().frames[0]
-	f.StreamID = pick(s, 0, 2, s.next+1, math.MaxUint32-1)
+	f.StreamID = pick(s, 2, s.next+1, math.MaxUint32-1)
 	s.send(f)
 	return s.cut()
 }

@@ -1,23 +1,40 @@
 package wire
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+	"time"
+)
 
 // callSet is a set of stream ids, a bit each, because they may stay for long: ttrpc tells nobody of a call that was
 // cancelled, so a client's connection takes it for open until the server answers it. The zero value is empty.
 type callSet struct {
 	n     int
-	words map[uint32]uint64 // for 64 ids each; none is zero
+	words map[uint32]callWord // for 64 ids each
+	many  int                 // the number of words from which expired looks at them
 }
 
-func (s *callSet) has(id uint32) bool { return s.words[id/64]&(1<<(id%64)) != 0 }
+// callWord is never without bits.
+type callWord struct {
+	bits  uint64
+	until time.Duration // clock when nobody waits any more for any of the calls
+}
 
-func (s *callSet) add(id uint32) {
+// forever is for calls without a deadline.
+const forever = time.Duration(math.MaxInt64)
+
+func (s *callSet) has(id uint32) bool { return s.words[id/64].bits&(1<<(id%64)) != 0 }
+
+func (s *callSet) add(id uint32, until time.Duration) {
 	if s.words == nil {
-		s.words = make(map[uint32]uint64)
+		s.words = make(map[uint32]callWord)
 	}
 	word := s.words[id/64]
-	if bit := uint64(1) << (id % 64); word&bit == 0 {
-		s.words[id/64] = word | bit
+	if word.bits != 0 {
+		until = max(until, word.until)
+	}
+	if bit := uint64(1) << (id % 64); word.bits&bit == 0 {
+		s.words[id/64] = callWord{word.bits | bit, until}
 		s.n++
 	}
 }
@@ -25,24 +42,38 @@ func (s *callSet) add(id uint32) {
 func (s *callSet) remove(id uint32) {
 	word := s.words[id/64]
 	bit := uint64(1) << (id % 64)
-	switch word & bit {
+	switch word.bits & bit {
 	case 0:
 		return
-	case word:
+	case word.bits:
 		delete(s.words, id/64)
 	default:
-		s.words[id/64] = word &^ bit
+		word.bits &^= bit
+		s.words[id/64] = word
 	}
 	s.n--
 }
 
 // all returns the ids in s.
-func (s *callSet) all() []uint32 {
-	ids := make([]uint32, 0, s.n)
+func (s *callSet) all() []uint32 { return s.expired(forever) }
+
+// expired returns ids for which nobody waits any more. It looks when there are twice as many words as were left the
+// last time, so that it costs next to nothing.
+func (s *callSet) expired(now time.Duration) []uint32 {
+	if len(s.words) < s.many && now < forever {
+		return nil
+	}
+	var ids []uint32
+	left := 0
 	for i, word := range s.words {
-		for ; word != 0; word &= word - 1 {
-			ids = append(ids, i*64+uint32(bits.TrailingZeros64(word)))
+		if word.until > now {
+			left++
+			continue
+		}
+		for b := word.bits; b != 0; b &= b - 1 {
+			ids = append(ids, i*64+uint32(bits.TrailingZeros64(b)))
 		}
 	}
+	s.many = 2 * max(left, 32)
 	return ids
 }

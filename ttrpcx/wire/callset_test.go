@@ -13,7 +13,7 @@ func TestCallSet(t *testing.T) {
 	var s callSet
 	want := make(map[uint32]bool)
 	for id := uint32(1); id < 20_000; id += 2 {
-		s.add(id)
+		s.add(id, forever)
 		want[id] = true
 		for gone := range want {
 			if rng.IntN(50) > 0 || gone%1000 == 1 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -18,6 +19,9 @@ import (
 // maxWaiting bounds what waits for a connection to be made, in bytes. It has room for any one frame that is legal.
 const maxWaiting = HeaderSize + MaxPayload
 
+// maxBlocked is how long a call waits in Write for a server that takes nothing.
+const maxBlocked = 500 * time.Millisecond
+
 // ClientOptions configure a ClientConn. The zero value is usable.
 type ClientOptions struct {
 	// Logger is told of every connection that is lost, of every failed attempt and of every new connection. Default:
@@ -29,8 +33,15 @@ type ClientOptions struct {
 	BackoffMax time.Duration
 
 	// IOTimeout is how long the server may take nothing of what is written before its connection is closed. It is kept
-	// to within a quarter of itself. Default: 30 s.
+	// to within a quarter of itself. Bytes are counted in pieces of 128 KiB. Default: 30 s.
 	IOTimeout time.Duration
+
+	// KeepAlive is for servers that can go without closing their connections, as when a machine loses power. While calls
+	// are open and nothing has arrived for this long, a request with stream id 0 is sent, which every server answers. If
+	// nothing arrives for as long again, the connection is lost. Both times are kept to within a quarter. Choose more
+	// than it takes to send the longest message. Default: off, because a kernel closes the unix sockets of a process,
+	// and because a server that a debugger has stopped is as silent as one that has gone.
+	KeepAlive time.Duration
 
 	// WaitForReady lets a call that finds no server wait until there is one, for as long as the call's deadline allows
 	// and if need be forever. A call that is cancelled without having a deadline is sent nevertheless, because ttrpc
@@ -44,11 +55,20 @@ type ClientOptions struct {
 // into fewer system calls, and it understands the method names that StreamMethod makes.
 //
 // A call of which the whole request was given to the kernel when the connection is lost ends with code Unavailable and
-// a message which says that the call may have run. Such a call is never sent again. Any other request cannot have run;
-// it goes to the next connection as if it had been made a moment later, with what is left of its timeout, unless the
-// server has answered it already. A call that reaches no server ends with code Unavailable and a message which says
-// that it was not sent. Messages that a stream still sends after its connection was lost are dropped, and the next
-// receive tells why.
+// a message which says that the call may have run, or that the server is shutting down, if the server's Guard has
+// refused an earlier call for that. Such a call is never sent again. Any other request cannot have run; it goes to the
+// next connection as if it had been made a moment later, with what is left of its timeout, unless the server has
+// answered it already. A call that reaches no server ends with code Unavailable and a message which says that it was
+// not sent. Messages that a stream still sends after its connection was lost are dropped, and the next receive tells
+// why.
+//
+// While the server takes nothing, a request or message waits in Write for half a second and is queued then, so that its
+// call can end at its deadline. If 4 MiB are queued, a request is answered as not sent, and a message waits. Over TLS,
+// a call that is written when nothing else is queued cannot leave Write before the server takes it or IOTimeout is over.
+//
+// ttrpc tells a connection nothing of the end of a call but the server's answer. If there is none, a call with a
+// deadline is forgotten, and answered with DeadlineExceeded, some time after an IOTimeout beyond the deadline. Any other
+// stays: a bit, and 40 bytes if the server has answered all calls that were made before and after it.
 //
 // A lost connection is replaced when a call needs it and not before. A connection that is lost before its first answer
 // and within BackoffMax of being made counts as a failed attempt, so that a server which only hangs up is not hammered.
@@ -75,6 +95,8 @@ type ClientConn struct {
 	answers []byte      // frames that no server sent
 	sending int         // calls of out.write
 	dialing bool        // redial runs
+	alive   keepAlive
+	refused uint32 // the first call on the connection that the server has refused because it stops
 	backoff backoff
 }
 
@@ -97,7 +119,9 @@ func NewClientConn(
 		o.BackoffMax = defaultBackoffMax
 	}
 	c := &ClientConn{dial: dial, options: o, backoff: backoff{base: backoffBase, max: o.BackoffMax}}
+	c.alive.interval = o.KeepAlive
 	c.out.init(&c.mu, o.IOTimeout, c.writeLost, c.tick)
+	c.out.period = min(c.out.period, maxBlocked/2) // at the second tick in a row
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	for {
 		conn, err := c.attempt(ctx)
@@ -137,18 +161,35 @@ func (c *ClientConn) send(f frame) error {
 	if f.Type == TypeRequest {
 		f.made = clock()
 		expand(&f)
-		c.calls.add(f.StreamID) // before the write, because the answer can be read before the write returns
+		c.open(&f) // before the write, because the answer can be read before the write returns
+		c.watch()
 	} else if !c.calls.has(f.StreamID) {
 		return nil
 	}
 	c.out.busy = c.calls.n > manyCalls
 	c.sending++
-	if n, err := c.out.write(&f); err != nil && n < f.size() {
+	switch n, err := c.out.write(&f); {
+	case errors.Is(err, errStuck):
+		c.notSent(f.StreamID, err)
+	case err != nil && n < f.size():
 		c.wait(&f)
 	}
 	c.sending--
 	c.out.changed.Broadcast()
 	return nil
+}
+
+// open notes that the call of f, a request, is open, and ends calls whose deadlines have passed long ago. Their callers
+// have left, or wait for a server that will not answer. mu is held.
+func (c *ClientConn) open(f *frame) {
+	until := forever
+	if timeout := f.timeout(); timeout != 0 && timeout < forever/4 {
+		until = f.made + timeout + c.out.timeout
+	}
+	c.calls.add(f.StreamID, until)
+	for _, id := range c.calls.expired(f.made) {
+		c.answer(id, codes.DeadlineExceeded, "the server has not answered")
+	}
 }
 
 // wait lets f wait for a connection, or answers its call if it must not wait. mu is held.
@@ -204,13 +245,13 @@ func age(f *frame, now time.Duration) bool {
 
 // notSent answers a call that reached no server. mu is held.
 func (c *ClientConn) notSent(id uint32, err error) {
-	c.answer(id, fmt.Sprintf("the call was not sent: %v", err))
+	c.answer(id, codes.Unavailable, fmt.Sprintf("the call was not sent: %v", err))
 }
 
-// answer ends a call with code Unavailable. mu is held.
-func (c *ClientConn) answer(id uint32, message string) {
+// answer ends a call. mu is held.
+func (c *ClientConn) answer(id uint32, code codes.Code, message string) {
 	c.calls.remove(id)
-	c.answers = append(c.answers, refusal(id, codes.Unavailable, message)...)
+	c.answers = append(c.answers, refusal(id, code, message)...)
 	c.out.changed.Broadcast()
 }
 
@@ -234,6 +275,9 @@ func (c *ClientConn) tick() {
 		c.out.fail(err)
 		go c.out.conn.Close() // as above
 	} else if c.out.writing {
+		if c.out.stalled > 1 {
+			c.out.release()
+		}
 		c.out.arm()
 	}
 }
@@ -263,8 +307,13 @@ func (c *ClientConn) lose(conn net.Conn, err error, proven bool) {
 	}
 	waiting := c.prune()
 	for _, id := range c.calls.all() {
-		if !waiting[id] {
-			c.answer(id, fmt.Sprintf("the connection to the server was lost%s (%v); the call may have run", hint, err))
+		switch {
+		case waiting[id]:
+		case id > c.refused:
+			c.answer(id, codes.Unavailable, "server is shutting down") // as it would have said
+		default:
+			c.answer(id, codes.Unavailable,
+				fmt.Sprintf("the connection to the server was lost%s (%v); the call may have run", hint, err))
 			lost++
 		}
 	}
@@ -362,7 +411,10 @@ func (c *ClientConn) connected(conn net.Conn) {
 
 // adopt makes conn the connection. mu is held.
 func (c *ClientConn) adopt(conn net.Conn) {
-	c.out.conn, c.out.err, c.since = conn, nil, time.Now()
+	c.out.conn, c.out.err, c.out.taken, c.since = conn, nil, 0, time.Now()
+	c.out.progress()
+	c.alive.quiet, c.alive.asked, c.refused = 0, 0, math.MaxUint32
+	c.watch()
 	c.addr = [2]net.Addr{conn.LocalAddr(), conn.RemoteAddr()}
 	c.out.changed.Broadcast()
 }

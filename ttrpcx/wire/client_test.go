@@ -1560,3 +1560,201 @@ func FuzzClientRead(f *testing.F) {
 		}
 	})
 }
+
+// patterned returns a request's payload of n bytes in which no two places look the same.
+func patterned(n int) []byte {
+	b := make([]byte, n)
+	for i := range b[:n/4] {
+		binary.BigEndian.PutUint32(b[4*i:], uint32(i))
+	}
+	return b
+}
+
+// A server that takes nothing blocks no call for long. What is half written is finished when the server goes on. If the
+// connection is lost, it goes to the next one as a whole, unless the server has answered it.
+func TestStuckWrites(t *testing.T) {
+	for _, then := range []string{"goes on", "is lost", "answers and is lost"} {
+		t.Run(then, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("unix", socketPath(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			accept := func() peer {
+				conn, err := l.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { conn.Close() })
+				return peer{t, conn}
+			}
+			r, err := NewClientConn(t.Context(), unixDialer(l.Addr().String()),
+				quiet(ClientOptions{BackoffMax: 1, IOTimeout: time.Hour}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			p := accept()
+			long := patterned(MaxPayload / 2)
+			write(t, r, 1, TypeRequest, FlagRemoteOpen, long)
+			write(t, r, 1, TypeData, 0, []byte("message"))
+			last := uint32(1) // that was written
+			refused := func() bool {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				return len(r.answers) > 0
+			}
+			for ; !refused(); last += 2 {
+				write(t, r, last+2, TypeRequest, 0, long[last:])
+			}
+			wantAnswer(t, r, last, notSent)
+			if then == "answers and is lost" {
+				go p.conn.Write(refusal(1, codes.Unavailable, "draining"))
+				wantAnswer(t, r, 1, "draining")
+			}
+			go io.Copy(io.Discard, r)
+			if then != "goes on" {
+				if _, err := io.ReadFull(p.conn, make([]byte, len(long)/2)); err != nil {
+					t.Fatal(err)
+				}
+				p.conn.Close()
+				p = accept()
+			}
+			if then != "answers and is lost" {
+				if got := p.want(1, TypeRequest); !bytes.Equal(got, long) {
+					t.Error("the request is not what was written")
+				}
+				if got := p.want(1, TypeData); string(got) != "message" {
+					t.Errorf("got %q", got)
+				}
+			}
+			for id := uint32(3); id < last; id += 2 {
+				if got := p.want(id, TypeRequest); !bytes.Equal(got, long[id-2:]) {
+					t.Errorf("request %d is not what was written", id)
+				}
+			}
+			write(t, r, last+2, TypeRequest, 0, requestOf(t, 0))
+			p.want(last+2, TypeRequest)
+		})
+	}
+}
+
+// A call that the server has not answered long after its deadline is ended here and forgotten, also if its caller still
+// waits. A call without a deadline is not.
+func TestForgetsCallsAfterTheirDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rounds, calls = 10, 10_000
+		r, next := newRaw(t, ClientOptions{IOTimeout: time.Minute}, nil)
+		go io.Copy(io.Discard, next().conn)
+		write(t, r, 1, TypeRequest, FlagRemoteOpen, requestOf(t, 0))
+		id := uint32(1)
+		for range rounds {
+			for range calls {
+				id += 2
+				write(t, r, id, TypeRequest, 0, requestOf(t, time.Second))
+			}
+			time.Sleep(2 * time.Minute)
+		}
+		r.mu.Lock()
+		open, words, first := r.calls.n, len(r.calls.words), r.calls.has(1)
+		r.mu.Unlock()
+		if open > 4*calls || words > 4*calls/32 || !first {
+			t.Errorf("%d of %d calls are left, in %d words; the first is left: %v", open, rounds*calls, words, first)
+		}
+		ended := make(map[uint32]bool)
+		for range rounds*calls + 1 - open {
+			h, payload := readFrame(t, r)
+			var resp ttrpc.Response
+			if err := proto.Unmarshal(payload, &resp); err != nil || ended[h.StreamID] || h.StreamID == 1 ||
+				codes.Code(resp.Status.GetCode()) != codes.DeadlineExceeded {
+				t.Fatalf("got %+v, %v, %v", h, resp.Status, err)
+			}
+			ended[h.StreamID] = true
+		}
+	})
+}
+
+// The timeout of a request is found wherever the frame is cut, but for cuts into the fields' lengths.
+func TestTimeoutOfFrame(t *testing.T) {
+	for _, timeout := range []time.Duration{0, 1, time.Hour, -1, math.MaxInt64} {
+		for _, size := range []int{0, 1, 3000, 10_000} {
+			payload, err := proto.Marshal(&ttrpc.Request{
+				Service: "s", Method: "m", Payload: make([]byte, size), TimeoutNano: int64(timeout),
+				Metadata: []*ttrpc.KeyValue{{Key: "k", Value: "v"}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest}, payload)
+			if got := (&frame{tail: b}).timeout(); got != timeout {
+				t.Errorf("got %v, want %v", got, timeout)
+			}
+			for i := HeaderSize; i < len(b); i++ {
+				got := (&frame{head: b[:i], tail: b[i:]}).timeout()
+				if got != timeout && (got != 0 || i == ttrpcBuffer) {
+					t.Errorf("cut at %d of %d: got %v, want %v", i, len(b), got, timeout)
+				}
+			}
+		}
+	}
+	for _, garbage := range []string{"", "\xff", "\x22\x01", "\x1a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "\x0b"} {
+		b := AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest}, []byte(garbage))
+		if got := (&frame{tail: b}).timeout(); got != 0 {
+			t.Errorf("%q: got %v", garbage, got)
+		}
+	}
+}
+
+// While requests are gathered, the connection breaks after each number of bytes. Those of which it took the last byte
+// may have run, and all others go to the next connection, in order.
+func TestEveryCutWhileGathering(t *testing.T) {
+	const calls, size = 4 * manyCalls, 20
+	long := HeaderSize + largeFrame // of the last one
+	total := (calls-1)*(HeaderSize+size) + long
+	for k := 0; k <= total; k++ {
+		if k > (calls-1)*(HeaderSize+size)+20 && k < total-2 {
+			k = total - 2
+		}
+		peers := make(chan net.Conn, 2)
+		dials := 0
+		r, err := NewClientConn(t.Context(), func(context.Context) (net.Conn, error) {
+			client, server := net.Pipe()
+			peers <- server
+			if dials++; dials == 1 {
+				client = &cut{Conn: client, reads: -1, write: k}
+			}
+			return client, nil
+		}, quiet(ClientOptions{BackoffMax: 1}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := <-peers
+		go io.Copy(io.Discard, first)
+		for i := range uint32(calls) {
+			n := size
+			if i == calls-1 {
+				n = largeFrame
+			}
+			write(t, r, 2*i+1, TypeRequest, 0, make([]byte, n))
+		}
+		taken := uint32(min(k/(HeaderSize+size), calls-1))
+		if k == total {
+			taken = calls
+		}
+		first.Close()
+		for range taken {
+			if h, payload := readFrame(t, r); h.StreamID >= 2*taken || !bytes.Contains(payload, []byte(mayHaveRun)) {
+				t.Errorf("cut at %d: got %+v, %q", k, h, payload)
+			}
+		}
+		go io.Copy(io.Discard, r)
+		if taken < calls {
+			p := peer{t, <-peers}
+			for i := taken; i < calls; i++ {
+				p.want(2*i+1, TypeRequest)
+			}
+		}
+		r.Close()
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -74,7 +75,7 @@ func (c *ClientConn) passLong(p []byte) (n int) {
 		n = len(p)
 	} else {
 		var err error
-		if n, err = r.conn.Read(p); err != nil {
+		if n, err = (*countingReader)(c).Read(p); err != nil {
 			c.end(err)
 		}
 	}
@@ -122,9 +123,8 @@ func (c *ClientConn) fill(p []byte) int {
 		r.part.free()
 		r.part = nil
 	}
-	n, err := io.ReadAtLeast(r.conn, p[have:], missing)
-	p = p[:have+n]
-	whole, bad := c.scan(p)
+	n, err := io.ReadAtLeast((*countingReader)(c), p[have:], missing)
+	p, whole, bad := c.scan(p[:have+n])
 	if whole < len(p) {
 		r.part = newBuffer()
 		r.part.b = append(r.part.b, p[whole:]...)
@@ -145,24 +145,28 @@ func (c *ClientConn) fill(p []byte) int {
 }
 
 // scan returns the length of the whole frames in b and marks the calls that they end. It returns an error for bytes
-// that are no frames.
-func (c *ClientConn) scan(b []byte) (whole int, err error) {
+// that are no frames. It takes the answers to the ClientConn's own requests out of b, and returns the rest.
+func (c *ClientConn) scan(b []byte) (rest []byte, whole int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for {
 		h, ok := ParseHeader(b[whole:])
 		if !ok {
-			return whole, nil
+			return b, whole, nil
 		}
 		if h.Type < TypeRequest || h.Type > TypeData {
-			return whole, fmt.Errorf("read from server: frame type %d is none of ttrpc's", h.Type)
+			return b, whole, fmt.Errorf("read from server: frame type %d is none of ttrpc's", h.Type)
 		}
 		missing := HeaderSize + int64(h.Length) - int64(len(b)-whole)
 		switch {
+		case missing <= 0 && h.StreamID == keepAliveID && c.alive.asked > 0:
+			c.alive.asked--
+			b = slices.Delete(b, whole, whole+HeaderSize+int(h.Length))
+			continue
 		case missing <= 0:
 			whole += HeaderSize + int(h.Length)
 		case h.Length <= MaxPayload:
-			return whole, nil
+			return b, whole, nil
 		default:
 			c.reader.long = missing
 			whole = len(b)
@@ -170,6 +174,9 @@ func (c *ClientConn) scan(b []byte) (whole int, err error) {
 		c.reader.proven = true
 		if h.closes() {
 			c.calls.remove(h.StreamID)
+			if h.Flags&FlagStopping != 0 {
+				c.refused = min(c.refused, h.StreamID)
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -31,6 +32,34 @@ func (f *frame) payload() []byte {
 		return slices.Concat(f.head, f.tail)[HeaderSize:]
 	}
 	return f.tail[HeaderSize:]
+}
+
+// timeout returns the timeout of f, a request as ttrpc encodes it: field 4, after the fields that are longer. Zero means
+// none.
+func (f *frame) timeout() time.Duration {
+	b, rest := f.head, f.tail
+	if len(b) == 0 {
+		b, rest = f.tail, nil
+	}
+	for b = b[HeaderSize:]; ; {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0
+		}
+		value, m := protowire.ConsumeVarint(b[n:])
+		switch {
+		case m < 0 || value > MaxPayload && typ == protowire.BytesType:
+			return 0
+		case typ == protowire.VarintType && num == 4:
+			return time.Duration(value)
+		case typ != protowire.BytesType:
+			return 0
+		}
+		if n += m + int(value); n >= len(b) {
+			b, rest, n = rest, nil, n-len(b)
+		}
+		b = b[min(n, len(b)):]
+	}
 }
 
 // setRequest makes r the payload. It must not be longer than the one before: a request that ttrpc has encoded is not,

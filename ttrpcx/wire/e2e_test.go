@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -16,8 +17,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/containerd/ttrpc"
@@ -270,4 +273,33 @@ func marshal(t testing.TB, m proto.Message) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// A call that a stopping server has not read was not run, if the server has refused one before. Of one that it had
+// begun, that is not known.
+func TestStoppingServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		var frozen atomic.Bool
+		var writes atomic.Int32
+		client := newClientConn(t, freezable{near, &frozen, &writes}, ClientOptions{})
+		server := NewGuard(GuardOptions{}).Wrap(far, "")
+		serve(t, server, blocking(untilEnd))
+		_, _ = client.Write(callFrame(1, "Unary"))
+		synctest.Wait()
+		server.Drain()
+		_, _ = client.Write(callFrame(3, "Unary"))
+		wantAnswer(t, client, 3, "shutting down")
+		frozen.Store(true)
+		_, _ = client.Write(callFrame(5, "Unary"))
+		_ = server.Close()
+		want := map[uint32]string{1: mayHaveRun, 5: "shutting down"}
+		for range 2 {
+			h, payload := readFrame(t, client)
+			if text, ok := want[h.StreamID]; !ok || !bytes.Contains(payload, []byte(text)) {
+				t.Errorf("got %+v %q", h, payload)
+			}
+			delete(want, h.StreamID)
+		}
+	})
 }

@@ -120,7 +120,6 @@ func TestRefused(t *testing.T) {
 		{"end with payload", frames(join, dataFrame(1, FlagRemoteClosed, "x")), "has a payload"},
 		{"no data with payload", frames(join, dataFrame(1, FlagNoData, "x")), "has a payload"},
 		{"even id", callFrame(2, "Unary"), "even"},
-		{"id zero", callFrame(0, "Unary"), "even"},
 		{"repeated id", frames(unary, unary), "not higher"},
 		{"lower id", frames(callFrame(5, "Unary"), callFrame(3, "Unary")), "not higher"},
 		{"type zero", AppendFrame(nil, Header{StreamID: 1}, nil), "type 0"},

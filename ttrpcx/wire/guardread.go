@@ -367,6 +367,8 @@ func refusalFor(h Header, v verdict) error {
 		return errShuttingDown
 	case noMemory:
 		return errNoMemory
+	case probe:
+		return status.Error(codes.InvalidArgument, "StreamID must be odd for client initiated streams")
 	case tooLong:
 		return status.Error(codes.ResourceExhausted,
 			fmt.Sprintf("message of %d bytes is over the limit of %d", h.Length, MaxPayload))
@@ -389,6 +391,9 @@ func (c *GuardedConn) refuseCall(id uint32, err error) {
 func refusalOf(id uint32, err error) frame {
 	s := status.Convert(err)
 	b := refusal(id, s.Code(), s.Message())
+	if err == errShuttingDown {
+		b[HeaderSize-1] = byte(FlagStopping)
+	}
 	h, _ := ParseHeader(b)
 	return frame{Header: h, tail: b}
 }

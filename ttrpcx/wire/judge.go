@@ -21,6 +21,7 @@ const (
 	ending                  // the same, but that the server is shutting down
 	tooLong                 // the same, but that the message is too long
 	noMemory                // the same, but that there is no memory for it
+	probe                   // ttrpc does not get it, and the client is told that its stream id is even
 	spoil                   // ttrpc gets a message that its handler cannot unmarshal, so that the handler ends
 )
 
@@ -51,6 +52,8 @@ func (j *judge) judge(h Header) (verdict, error) {
 	switch {
 	case h.Length > maxSkipped:
 		return drop, fmt.Errorf("frame of %d bytes is over the limit of %d", h.Length, maxSkipped)
+	case h.Type == TypeRequest && h.StreamID == keepAliveID:
+		return probe, nil
 	case h.Type == TypeRequest && h.StreamID%2 == 0:
 		return drop, fmt.Errorf("stream id %d of a request is even", h.StreamID)
 	case h.Type == TypeRequest && h.StreamID <= j.lastID:
@@ -95,6 +98,7 @@ func (j *judge) request(h Header) verdict {
 // accept notes that the frame becomes what v says. cost is what the Account has for it.
 func (j *judge) accept(h Header, v verdict, cost int64) {
 	switch {
+	case v == probe:
 	case h.Type == TypeRequest:
 		j.lastID = h.StreamID
 		if v != pass && v != park {

@@ -47,6 +47,7 @@ func TestJudge(t *testing.T) {
 	}{
 		"request":  {nil, request(1), pass, "", 1},
 		"even id":  {nil, request(2), 0, "even", 0},
+		"id zero":  {nil, request(0), probe, "", 0},
 		"id again": {all(open(3, unary)), request(3), 0, "not higher", 1},
 		"too long": {
 			nil,

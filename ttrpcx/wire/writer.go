@@ -1,11 +1,13 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"runtime"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -28,6 +30,9 @@ const (
 	// the system calls that it saves.
 	manyCalls = 4
 
+	// maxPiece bounds what is written at once. Between two pieces it shows that the peer still takes bytes.
+	maxPiece = 128 << 10
+
 	// ticksPerTimeout is how often in an IOTimeout the connection is looked at. A peer is cut off at most one tick
 	// late.
 	ticksPerTimeout = 4
@@ -44,10 +49,11 @@ type writer struct {
 	mu      *sync.Mutex
 	changed sync.Cond // anything below has changed
 	timeout time.Duration
-	lost    func() // tells the owner that err was set; must not block
-	wrote   func() // tells the owner that a write has ended, if not nil; must not block
-	tick    func() // called without mu, a tick after arm
-	flushFn func() // flush as a value made once, because a go statement with a receiver allocates
+	period  time.Duration // between arm and tick
+	lost    func()        // tells the owner that err was set; must not block
+	wrote   func()        // tells the owner that a write has ended, if not nil; must not block
+	tick    func()        // called without mu, a tick after arm
+	flushFn func()        // flush as a value made once, because a go statement with a receiver allocates
 	conn    net.Conn
 	busy    bool // at least manyCalls other calls are open
 
@@ -59,16 +65,25 @@ type writer struct {
 	closed   bool      // by finish
 	err      error     // why nothing can be written any more, if not because of finish
 
+	inline      bool // the goroutine in conn.Write is a caller of write
+	interrupted bool // release has ended its conn.Write
+	taken       int  // bytes of the first frame in the queue that conn has taken
+	stuck       bool // release was called, and the peer has taken nothing since
+
 	armed   bool
 	timer   *time.Timer
-	stalled stall
+	stalled int // ticks since conn has last taken something
 }
+
+// errStuck says that a request found no room while the peer takes nothing.
+var errStuck = errors.New("the server takes nothing, and too much waits for it already")
 
 func (w *writer) init(mu *sync.Mutex, timeout time.Duration, lost, tick func()) {
 	w.mu, w.timeout, w.lost, w.tick, w.flushFn = mu, timeout, lost, tick, w.flush
 	if timeout <= 0 {
 		w.timeout = DefaultIOTimeout
 	}
+	w.period = max(1, w.timeout/ticksPerTimeout)
 	w.changed.L = mu
 }
 
@@ -90,8 +105,11 @@ func (w *writer) write(f *frame) (int, error) {
 	if !large && (w.busy || w.writing || w.flushing) {
 		return w.enqueue(f)
 	}
-	for w.writing && w.ended() == nil {
+	for w.writing && w.ended() == nil && !w.stuck {
 		w.changed.Wait()
+	}
+	if w.stuck {
+		return w.enqueue(f)
 	}
 	if err := w.ended(); err != nil {
 		return 0, err
@@ -99,9 +117,14 @@ func (w *writer) write(f *frame) (int, error) {
 	return w.writeNow(f)
 }
 
-// enqueue queues a copy of f. It waits while there is no room.
+// enqueue queues a copy of f. It waits while there is no room. While w is stuck there is more room, and a request that
+// finds none gets errStuck.
 func (w *writer) enqueue(f *frame) (int, error) {
-	for w.ended() == nil && len(w.queue.bytes()) > 0 && len(w.queue.bytes())+f.size() > maxQueued {
+	full := func(room int) bool { return len(w.queue.bytes()) > 0 && len(w.queue.bytes())+f.size() > room }
+	for w.ended() == nil && full(maxQueued) && (!w.stuck || full(maxWaiting)) {
+		if w.stuck && f.Type == TypeRequest {
+			return 0, errStuck
+		}
 		w.changed.Wait()
 	}
 	if err := w.ended(); err != nil {
@@ -151,16 +174,32 @@ func (w *writer) flush() {
 // writeNow writes the queue and then f, without mu meanwhile. It returns how many bytes of f were taken. The frames of
 // the queue that were not taken as a whole are queued again.
 func (w *writer) writeNow(f *frame) (int, error) {
-	q := w.queue
-	w.queue, w.writing = nil, true
+	q, before := w.queue, w.taken
+	w.queue, w.taken, w.writing, w.inline = nil, 0, true, f.size() > 0
 	w.arm()
 	w.mu.Unlock()
-	n, err := w.transmit(q, f)
+	n, err := w.transmit(q.bytes()[before:], f)
 	w.mu.Lock()
-	w.writing, w.stalled = false, 0
+	w.writing = false
+	if n > 0 {
+		w.stalled, w.stuck = 0, w.interrupted
+	}
 	w.changed.Broadcast()
+	n += before
 	ofQueue := min(len(q.bytes()), n)
-	w.keep(q, n)
+	goOn := w.interrupted && !w.closed && w.conn.SetWriteDeadline(time.Time{}) == nil &&
+		errors.Is(err, os.ErrDeadlineExceeded)
+	w.interrupted = false
+	if goOn {
+		if q == nil {
+			q = newBuffer()
+		}
+		q.push(f)
+		ofQueue, err = n-f.size(), nil
+	}
+	if whole := w.keep(q, n); goOn {
+		w.taken = n - whole
+	}
 	if err != nil {
 		w.fail(err)
 	}
@@ -171,32 +210,52 @@ func (w *writer) writeNow(f *frame) (int, error) {
 	return n - ofQueue, err
 }
 
-// transmit writes q and f to the connection in one system call, if that is possible.
-func (w *writer) transmit(q *buffer, f *frame) (int, error) {
-	parts := w.parts[:0]
-	for _, part := range [...][]byte{q.bytes(), f.head, f.tail} {
-		if len(part) > 0 {
-			parts = append(parts, part)
+// progress notes that the peer has taken something.
+func (w *writer) progress() { w.stalled, w.stuck = 0, false }
+
+// transmit writes q and f to the connection, in one system call if they are no longer than a piece.
+func (w *writer) transmit(q []byte, f *frame) (n int, err error) {
+	rest := [...][]byte{q, f.head, f.tail}
+	for all := len(q) + f.size(); n < all && err == nil; {
+		if n > 0 {
+			w.mu.Lock()
+			w.progress()
+			w.mu.Unlock()
 		}
+		parts, room := w.parts[:0], maxPiece
+		for i := range rest {
+			if size := min(len(rest[i]), room); size > 0 {
+				parts = append(parts, rest[i][:size])
+				rest[i], room = rest[i][size:], room-size
+			}
+		}
+		m := int64(0)
+		if len(parts) == 1 {
+			var size int
+			size, err = w.conn.Write(parts[0])
+			m = int64(size)
+		} else {
+			w.vector = parts
+			m, err = w.vector.WriteTo(w.conn)
+		}
+		n += int(m)
 	}
-	if len(parts) == 1 {
-		return w.conn.Write(parts[0])
-	}
-	w.vector = parts
-	n, err := w.vector.WriteTo(w.conn)
 	clear(w.parts[:])
-	return int(n), err
+	return n, err
 }
 
-// keep queues the frames of q again of which a write that took n bytes has not taken all.
-func (w *writer) keep(q *buffer, n int) {
+// keep queues the frames of q again of which a write that took n bytes has not taken all. It returns the length of the
+// others.
+func (w *writer) keep(q *buffer, n int) (whole int) {
 	if n >= len(q.bytes()) {
 		q.free()
-		return
+		return n
 	}
 	sent := 0
 	q.filter(func(f *frame) bool {
-		sent += f.size()
+		if sent += f.size(); sent <= n {
+			whole = sent
+		}
 		return sent > n
 	})
 	if w.queue != nil {
@@ -204,6 +263,17 @@ func (w *writer) keep(q *buffer, n int) {
 		w.queue.free()
 	}
 	w.queue = q
+	return whole
+}
+
+// release lets the callers go that wait for a peer which takes nothing: their frames are queued. What one of them is
+// writing is interrupted only on a socket itself, because a write that tls.Conn has not finished breaks it.
+func (w *writer) release() {
+	w.stuck = true
+	w.changed.Broadcast()
+	if _, socket := w.conn.(syscall.Conn); socket && w.inline && !w.closed {
+		w.interrupted = w.conn.SetWriteDeadline(time.Unix(1, 0)) == nil
+	}
 }
 
 // fail ends all writing.
@@ -242,15 +312,18 @@ func (w *writer) arm() {
 	}
 	w.armed = true
 	if w.timer == nil {
-		w.timer = time.AfterFunc(w.timeout/ticksPerTimeout, w.tick)
+		w.timer = time.AfterFunc(w.period, w.tick)
 	} else {
-		w.timer.Reset(w.timeout / ticksPerTimeout)
+		w.timer.Reset(w.period)
 	}
 }
 
 // check is for tick to call. It returns an error if the peer has taken nothing for the timeout.
 func (w *writer) check() error {
-	if w.stalled.tick(w.writing) {
+	if w.writing {
+		w.stalled++
+	}
+	if time.Duration(w.stalled) > w.timeout/w.period {
 		return fmt.Errorf("write to peer: nothing taken for %v: %w", w.timeout, os.ErrDeadlineExceeded)
 	}
 	return nil

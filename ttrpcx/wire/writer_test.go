@@ -254,6 +254,50 @@ func TestSlowPeerIsNotCutOff(t *testing.T) {
 	})
 }
 
+// slowly reads n bytes from r at 20 KB/s.
+func slowly(t *testing.T, r io.Reader, n int) {
+	t.Helper()
+	for b := make([]byte, 2000); n > 0; n -= len(b) {
+		time.Sleep(100 * time.Millisecond)
+		if _, err := io.ReadFull(r, b[:min(n, len(b))]); err != nil {
+			t.Fatalf("%d bytes before the end: %v", n, err)
+		}
+	}
+}
+
+// A peer that takes a long frame slowly is not cut off, and one that stops in the middle is, on either side.
+func TestTimeoutCountsBytes(t *testing.T) {
+	const timeout = 10 * time.Second // a hundredth of what the frames take
+	sides := map[string]func(*testing.T, net.Conn) net.Conn{
+		"client": func(t *testing.T, c net.Conn) net.Conn { return newClientConn(t, c, ClientOptions{IOTimeout: timeout}) },
+		"guard":  func(_ *testing.T, c net.Conn) net.Conn { return NewGuard(GuardOptions{IOTimeout: timeout}).Wrap(c, "") },
+	}
+	for name, wrap := range sides {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				c := wrap(t, near)
+				long := request(1, MaxPayload)
+				wrote := make(chan struct{})
+				go func() {
+					defer close(wrote)
+					for range 2 {
+						_, _ = c.Write(long)
+					}
+				}()
+				slowly(t, far, len(long))
+				slowly(t, far, MaxPayload/2)
+				start := time.Now()
+				<-wrote
+				if took := time.Since(start); took < timeout/4 || took > timeout*5/4 {
+					t.Errorf("cut off %v after the last byte, want about %v", took, timeout)
+				}
+				_ = c.Close()
+			})
+		})
+	}
+}
+
 func TestCloseLingersAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
