@@ -14,7 +14,7 @@ import (
 // Address is where a server listens or a client dials. ParseAddress returns one. The zero Address is not valid.
 type Address struct {
 	scheme scheme
-	rest   string // the path, the name, or host:port
+	rest   string // the path, the name, host:port, CID:port, or path:port
 }
 
 type scheme string
@@ -24,21 +24,54 @@ const (
 	schemeAbstract scheme = "unix-abstract"
 	schemeTCP      scheme = "tcp"
 	schemeSystemd  scheme = "systemd"
+	schemeVsock    scheme = "vsock"
+	schemeHvsock   scheme = "hvsock"
 )
 
 // DefaultAddress returns the address that the server and the client of the application called app use if they are given
-// none. It is $TTRPC_ADDRESS, if set. Otherwise it is a socket in a directory that only the user can access, below
-// $XDG_RUNTIME_DIR or, without it, below the temporary directory. DefaultAddress creates nothing. app must be a valid
-// file name.
+// none. It is $TTRPC_ADDRESS, if set. Otherwise it is a socket in a directory that only the user can access: the first
+// one below whose path is not too long for a socket. app must be a valid file name. DefaultAddress creates nothing.
+//
+//	$XDG_RUNTIME_DIR/app
+//	/run/app              for root, on Linux
+//	/run/user/uid/app     for others, on Linux, if there is a /run/user/uid
+//	~/.cache/app          as os.UserCacheDir has it, if the home directory is the user's own
+//	/tmp/app-uid          as os.TempDir has it; any other user can make this directory first, and so keep the server out
 func DefaultAddress(app string) string {
 	if a := os.Getenv("TTRPC_ADDRESS"); a != "" {
 		return a
 	}
-	dir := filepath.Join(os.TempDir(), app+"-"+strconv.Itoa(os.Getuid()))
-	if d := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(d) { // XDG Base Directory says to ignore relative paths
-		dir = filepath.Join(d, app)
+	path := ""
+	for _, dir := range defaultDirs(app) {
+		path = filepath.ToSlash(filepath.Join(dir, app+".sock"))
+		if len(path) < unixPathLimit() {
+			break
+		}
 	}
-	return "unix://" + filepath.ToSlash(filepath.Join(dir, app+".sock"))
+	return "unix://" + path
+}
+
+func defaultDirs(app string) (dirs []string) {
+	if d := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(d) { // XDG Base Directory says to ignore relative paths
+		dirs = append(dirs, filepath.Join(d, app))
+	}
+	uid := os.Getuid()
+	if run := "/run/user/" + strconv.Itoa(uid); runtime.GOOS == "linux" && uid == 0 {
+		dirs = append(dirs, "/run/"+app)
+	} else if runtime.GOOS == "linux" && ownDir(run) {
+		dirs = append(dirs, filepath.Join(run, app))
+	}
+	if home, err := os.UserHomeDir(); err == nil && ownDir(home) {
+		if d, err := os.UserCacheDir(); err == nil {
+			dirs = append(dirs, filepath.Join(d, app))
+		}
+	}
+	return append(dirs, filepath.Join(os.TempDir(), app+"-"+strconv.Itoa(uid)))
+}
+
+func ownDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir() && owner(info) == uint32(os.Getuid())
 }
 
 // ParseAddress parses an address in one of these forms:
@@ -50,6 +83,11 @@ func DefaultAddress(app string) string {
 //	tcp://host:port            TCP, with TLS unless it is turned off; with port 0, a server takes any free port
 //	systemd: or systemd:name   the socket that systemd passes; for servers only. The name is FileDescriptorName= of
 //	                           systemd.socket(5). It is needed if systemd passes more than one socket.
+//	vsock://3:1024             vsock(7) to the virtual machine with that CID (2 is its host). vsock://any:1024 is for
+//	                           servers only, and port 0 as on TCP. Linux only.
+//	hvsock:///run/vm.sock:1024 a port of a virtual machine of Firecracker or Cloud Hypervisor, whose unix socket on the
+//	                           host this is; for clients only. The other way round, the guest's connections to port
+//	                           1024 arrive at the unix socket /run/vm.sock_1024.
 //
 // Paths and names are used unchanged: no character can be escaped.
 func ParseAddress(s string) (Address, error) {
@@ -93,9 +131,19 @@ func parseAddress(s string) (Address, error) {
 		return parseTCP(hostport)
 	case schemeSystemd:
 		return Address{schemeSystemd, rest}, nil
+	case schemeVsock, schemeHvsock:
+		name, ok := strings.CutPrefix(rest, "//")
+		if !ok {
+			return Address{}, errors.New("want vsock://CID:PORT or hvsock://PATH:PORT")
+		} else if prefix == "hvsock" {
+			return parseHvsock(name)
+		}
+		a, err := parseVsock(name)
+		return Address{schemeVsock, a.String()}, err
 	}
 	return Address{}, fmt.Errorf(
-		"unknown scheme %q: want unix, unix-abstract, tcp or systemd (for a file of that name: ./%s)", prefix, s)
+		"unknown scheme %q: want unix, unix-abstract, tcp, systemd, vsock or hvsock (for a file of that name: ./%s)",
+		prefix, s)
 }
 
 func parseUnix(path string) (Address, error) {
@@ -149,7 +197,8 @@ func unixPathLimit() int {
 // String returns the address in a form that ParseAddress parses to an equal Address.
 func (a Address) String() string {
 	switch {
-	case a.scheme == schemeTCP, a.scheme == schemeUnix && filepath.IsAbs(a.rest):
+	case a.scheme == schemeTCP, a.scheme == schemeVsock, a.scheme == schemeHvsock,
+		a.scheme == schemeUnix && filepath.IsAbs(a.rest):
 		return string(a.scheme) + "://" + a.rest
 	}
 	return string(a.scheme) + ":" + a.rest
@@ -165,8 +214,13 @@ func (a Address) dialable() (network, address string, err error) {
 			return "", "", errors.New("abstract sockets exist on Linux only")
 		}
 		return "unix", "@" + a.rest, nil
-	case schemeTCP:
-		return "tcp", a.rest, nil
+	case schemeVsock:
+		if strings.HasPrefix(a.rest, "any:") {
+			return "", "", errors.New("any is for servers: a client needs a CID")
+		}
+		return "vsock", a.rest, nil
+	case schemeTCP, schemeHvsock:
+		return string(a.scheme), a.rest, nil
 	}
-	return "", "", errors.New("a client cannot dial this scheme: want unix, unix-abstract or tcp")
+	return "", "", errors.New("a client cannot dial this scheme: want unix, unix-abstract, tcp, vsock or hvsock")
 }

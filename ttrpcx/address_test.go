@@ -25,6 +25,12 @@ func TestParseAddress(t *testing.T) {
 		"tcp://[fe80::1%eth0]:443": "tcp://[fe80::1%eth0]:443",
 		"systemd:":                 "systemd:",
 		"systemd:app":              "systemd:app",
+		"vsock://3:1024":           "vsock://3:1024",
+		"vsock://03:00":            "vsock://3:0",
+		"vsock://any:1024":         "vsock://any:1024",
+		"vsock://4294967295:1":     "vsock://any:1",
+		"hvsock:///run/vm.sock:52": "hvsock:///run/vm.sock:52",
+		"hvsock:///run/a:b:052":    "hvsock:///run/a:b:52",
 	} {
 		a, err := ttrpcx.ParseAddress(in)
 		if err != nil {
@@ -66,7 +72,20 @@ func TestParseAddressRefuses(t *testing.T) {
 		"tcp://me@localhost:80":                     "not a host",
 		"tcp://::1:80":                              "too many colons",
 		"http://localhost":                          `unknown scheme "http"`,
-		"vsock:3":                                   "./vsock:3",
+		"vsock:3":                                   "vsock://CID:PORT",
+		"vsock://3":                                 `port ""`,
+		"vsock://:1":                                `CID ""`,
+		"vsock://host:1":                            `CID "host"`,
+		"vsock://-1:1":                              `CID "-1"`,
+		"vsock://4294967296:1":                      "CID",
+		"vsock://3:4294967295":                      `port "4294967295"`,
+		"vsock://3:1:1":                             `port "1:1"`,
+		"hvsock:/run/vm:1":                          "hvsock://PATH:PORT",
+		"hvsock://run/vm:1":                         "absolute path",
+		"hvsock:///run/vm":                          "path is empty",
+		"hvsock:///run/vm:":                         `port ""`,
+		"hvsock:///run/:1":                          "names a directory",
+		"hvsock:///" + strings.Repeat("x", longest) + ":1": "at most",
 	} {
 		_, err := ttrpcx.ParseAddress(in)
 		switch {
@@ -83,6 +102,7 @@ func TestParseAddressRefuses(t *testing.T) {
 func FuzzParseAddress(f *testing.F) {
 	for _, s := range []string{
 		"unix:///a", "unix:a", "a", "unix:////a", "unix-abstract:a", "systemd:",
+		"vsock://1:2", "vsock://any:0", "hvsock:///a:b:1",
 		"tcp://a:1", "tcp://[::1]:1", "tcp://[]:1",
 	} {
 		f.Add(s)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
@@ -37,7 +38,8 @@ func Dial(ctx context.Context, options ClientOptions) (net.Conn, error) {
 }
 
 // DialOnce connects as Dial does, and returns the network's connection as it is: it is not made again when it is lost.
-// options.IOTimeout, KeepAlive, Logger and WaitForReady have no effect.
+// It takes at most 20 seconds, or as long as ctx allows if that is less. options.IOTimeout, KeepAlive, Logger and
+// WaitForReady have no effect.
 func DialOnce(ctx context.Context, options ClientOptions) (net.Conn, error) {
 	if err := options.Validate(); err != nil {
 		return nil, err
@@ -57,12 +59,22 @@ func dialOnce(ctx context.Context, address Address, options ClientOptions) (net.
 	return conn, nil
 }
 
+// dialTimeout bounds what a server that is stuck can make a client wait for, if its context has no deadline.
+const dialTimeout = 20 * time.Second
+
 func dial(ctx context.Context, address Address, options ClientOptions) (_ net.Conn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
 	network, name, err := address.dialable()
 	if err != nil {
 		return nil, err
 	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, name)
+	port := ""
+	if network == "hvsock" {
+		i := strings.LastIndexByte(name, ':')
+		network, name, port = "unix", name[:i], name[i+1:]
+	}
+	conn, err := connect(ctx, network, name)
 	if err != nil {
 		return nil, err
 	}
@@ -71,20 +83,13 @@ func dial(ctx context.Context, address Address, options ClientOptions) (_ net.Co
 			_ = conn.Close()
 		}
 	}()
-	if unixConn, ok := conn.(*net.UnixConn); ok {
-		// On a platform without peer credentials there is nothing to check. The server logs that at its start.
-		c, err := peerCredentials(unixConn)
-		if errors.Is(err, errCannotTell) {
-			return conn, nil
-		} else if err != nil {
-			return nil, err
-		}
-		if err := options.Allow.check(c); err != nil {
-			return nil, optionErrorf("the server's %v: add its user to %s if you trust it", err, optionUIDs)
-		}
-		return conn, nil
+	if err := options.Allow.identify(conn, new(Peer)); err != nil {
+		return nil, optionErrorf("the server's %v: add its user to %s if you trust it", err, optionUIDs)
 	}
-	if options.Insecure {
+	if port != "" {
+		return conn, connectGuest(ctx, conn, port)
+	}
+	if network != "tcp" || options.Insecure {
 		return conn, nil
 	}
 	config, err := options.TLS.load()
@@ -101,6 +106,34 @@ func dial(ctx context.Context, address Address, options ClientOptions) (_ net.Co
 		return nil, refusedByServer(err)
 	}
 	return tlsConn, nil
+}
+
+// connect connects as net.Dialer does, and tries again while the queue of a unix socket's server is full: connect(2) does
+// not wait then. Anybody who may connect can fill the queue.
+func connect(ctx context.Context, network, name string) (net.Conn, error) {
+	if network == "vsock" {
+		addr, err := parseVsock(name)
+		if err != nil {
+			return nil, err
+		}
+		return dialVsock(ctx, addr)
+	}
+	full := false
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, name)
+		switch {
+		case errors.Is(err, syscall.EAGAIN):
+			full = true
+		case full && errors.Is(err, context.DeadlineExceeded):
+			return nil, fmt.Errorf("the server's queue of new connections is full: %w", context.DeadlineExceeded)
+		default:
+			return conn, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done(): // the next DialContext says so
+		}
+	}
 }
 
 // clientTLS makes an error of Read say that the server has refused the client. In TLS 1.3 the client's handshake is

@@ -52,6 +52,12 @@ func listen(ctx context.Context, address Address, options ServerOptions) (net.Li
 		return listenUnix(ctx, address.rest, options.Allow.addsPeers())
 	case schemeSystemd:
 		return systemdListener(address.rest)
+	case schemeVsock:
+		addr, err := parseVsock(address.rest)
+		if err != nil {
+			return nil, err
+		}
+		return listenVsock(addr)
 	default:
 		return new(net.ListenConfig).Listen(ctx, "tcp", address.rest)
 	}
@@ -65,10 +71,10 @@ func (l *Listener) check() error {
 	case network == "tcp" && !secure && !l.options.Insecure:
 		return optionErrorf("this is TCP: it needs %s, %s and %s (or %s, on a network that you trust)",
 			optionCert, optionKey, optionCA, optionInsecure)
-	case network == "unix" && (secure || l.options.Insecure):
-		return optionErrorf("this is a unix socket: %s, %s, %s and %s are for TCP",
-			optionCert, optionKey, optionCA, optionInsecure)
-	case network != "tcp" && network != "unix":
+	case network != "tcp" && (secure || l.options.Insecure):
+		return optionErrorf("this is a %s socket: %s, %s, %s and %s are for TCP",
+			network, optionCert, optionKey, optionCA, optionInsecure)
+	case network != "tcp" && network != "unix" && network != "vsock":
 		return fmt.Errorf("this is a %s socket: want a stream (ListenStream= in systemd.socket(5))", network)
 	}
 	return nil
@@ -96,8 +102,8 @@ func (l *Listener) warn() {
 // String returns the address in the form that a client dials. If the port was 0, it is the port that the system chose.
 func (l *Listener) String() string {
 	addr := l.listener.Addr()
-	if addr.Network() == "tcp" {
-		return Address{schemeTCP, addr.String()}.String()
+	if network := addr.Network(); network != "unix" {
+		return Address{scheme(network), addr.String()}.String()
 	}
 	if name, ok := strings.CutPrefix(addr.String(), "@"); ok {
 		return Address{schemeAbstract, name}.String()

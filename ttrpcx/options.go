@@ -108,8 +108,11 @@ func (o ServerOptions) Validate() error {
 	if err != nil {
 		return err
 	}
-	if a.scheme == schemeAbstract {
+	switch a.scheme {
+	case schemeAbstract:
 		return fmt.Errorf("address %q: any user could listen there before the server does: use unix:PATH", a)
+	case schemeHvsock:
+		return fmt.Errorf("address %q: a guest's connections arrive at another socket: use unix:PATH_PORT", a)
 	}
 	for _, number := range []struct {
 		option
@@ -194,6 +197,7 @@ const (
 	optionInsecure option = "Insecure"
 	optionUIDs     option = "Allow.UIDs"
 	optionGIDs     option = "Allow.GIDs"
+	optionCIDs     option = "Allow.CIDs"
 )
 
 // validatePeer checks the options that say which peers are allowed.
@@ -209,12 +213,14 @@ func validatePeer(a Address, files TLSFiles, insecure bool, allow Allow) error {
 	case a.scheme == schemeTCP && !all && !insecure:
 		return optionErrorf("address %q: TCP needs %s, %s and %s (or %s, on a network that you trust)",
 			a, optionCert, optionKey, optionCA, optionInsecure)
-	case (some || insecure) && (a.scheme == schemeUnix || a.scheme == schemeAbstract):
-		return optionErrorf("address %q: %s, %s, %s and %s are for TCP; a unix socket's owner and mode protect it",
+	case (some || insecure) && a.scheme != schemeTCP && a.scheme != schemeSystemd:
+		return optionErrorf("address %q: %s, %s, %s and %s are for TCP; here the kernel tells who the peer is",
 			a, optionCert, optionKey, optionCA, optionInsecure)
-	case a.scheme == schemeTCP && allow.addsPeers():
-		return optionErrorf("address %q: %s and %s are for unix sockets; over TCP, %s says which peers are allowed",
-			a, optionUIDs, optionGIDs, optionCA)
+	case (a.scheme == schemeTCP || a.scheme == schemeVsock) && allow.addsPeers():
+		return optionErrorf("address %q: %s and %s are for unix sockets; %s says which peers are allowed over TCP, "+
+			"and %s over vsock", a, optionUIDs, optionGIDs, optionCA, optionCIDs)
+	case len(allow.CIDs) > 0 && a.scheme != schemeVsock && a.scheme != schemeSystemd:
+		return optionErrorf("address %q: %s is for vsock", a, optionCIDs)
 	}
 	return nil
 }

@@ -20,6 +20,8 @@ type Peer struct {
 	Credentials *Credentials
 	// Certificate is the certificate with which a TLS peer has proved its identity. It is nil without TLS.
 	Certificate *x509.Certificate
+	// CID is the number of the virtual machine at the other end of vsock, where 2 is the host. It is 0 elsewhere.
+	CID uint32
 }
 
 // Credentials are the effective ids of a process: SO_PEERCRED in socket(7) and unix(7), LOCAL_PEERCRED in unix(4) of
@@ -51,6 +53,9 @@ func (p Peer) LogValue() slog.Value {
 	if p.Certificate != nil {
 		attrs = append(attrs, slog.String("subject", subject(p.Certificate)))
 	}
+	if p.CID != 0 {
+		attrs = append(attrs, slog.Any("cid", p.CID))
+	}
 	if p.Addr != nil && p.Addr.Network() == "tcp" {
 		attrs = append(attrs, slog.String("address", p.Addr.String()))
 	}
@@ -64,6 +69,8 @@ func (p Peer) user() string {
 		return "uid " + strconv.FormatUint(uint64(p.Credentials.UID), 10)
 	case p.Certificate != nil:
 		return "subject " + subject(p.Certificate)
+	case p.CID != 0:
+		return "cid " + strconv.FormatUint(uint64(p.CID), 10)
 	case p.Addr != nil && p.Addr.Network() == "tcp":
 		host, _, _ := net.SplitHostPort(p.Addr.String())
 		return "host " + host
@@ -88,21 +95,61 @@ func subject(c *x509.Certificate) string {
 var errCannotTell = errors.New("this platform does not tell which user is at the other end of a unix socket")
 
 // Allow names the users and groups whose processes may be at the other end of a unix socket, in addition to root and
-// the user of this process. The zero Allow adds none.
+// the user of this process. The zero Allow adds none. In a user namespace that does not map all ids, the overflow ids
+// (65534, as a rule) are nobody's, not even this process's own: see user_namespaces(7).
 type Allow struct {
 	UIDs, GIDs []uint32
+	// CIDs are for servers on vsock(7), in addition to 2, the host. The kernel tells which machine has connected, and
+	// not which user there: 2 is whoever the host lets use its vsock or its hypervisor's socket, and 1 is all users of
+	// this machine. A client names the machine in the address.
+	CIDs []uint32
 }
 
 // addsPeers reports whether a adds any user or group.
 func (a Allow) addsPeers() bool { return len(a.UIDs)+len(a.GIDs) > 0 }
 
-// check returns an error unless the peer is allowed.
-func (a Allow) check(c *Credentials) error {
-	switch {
-	case c.UID == 0, c.UID == uint32(os.Geteuid()), slices.Contains(a.UIDs, c.UID), slices.Contains(a.GIDs, c.GID):
-		return nil
-	case slices.ContainsFunc(c.Groups, func(gid uint32) bool { return slices.Contains(a.GIDs, gid) }):
+// identify fills in what the kernel knows about the peer, and returns an error unless the peer is allowed.
+func (a Allow) identify(conn net.Conn, peer *Peer) error {
+	switch conn := conn.(type) {
+	case *net.UnixConn:
+		// On a platform without peer credentials there is nothing to check. The server logs that at its start.
+		c, err := peerCredentials(conn)
+		if errors.Is(err, errCannotTell) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		peer.Credentials = c
+		return a.check(c)
+	default:
+		vm, ok := peer.Addr.(vsockAddr)
+		if !ok {
+			return nil
+		}
+		peer.CID = vm.cid
+		if vm.cid != hostCID && !slices.Contains(a.CIDs, vm.cid) {
+			return fmt.Errorf("CID %d is not allowed", vm.cid)
+		}
 		return nil
 	}
-	return fmt.Errorf("uid %d (gid %d, pid %d) is not allowed", c.UID, c.GID, c.PID)
+}
+
+// check returns an error unless the peer is allowed.
+func (a Allow) check(c *Credentials) error {
+	unmapped := int64(c.UID) == overflowUID()
+	switch {
+	case !unmapped && (c.UID == 0 || c.UID == uint32(os.Geteuid()) || slices.Contains(a.UIDs, c.UID)):
+		return nil
+	case a.allowsGroup(c.GID), slices.ContainsFunc(c.Groups, a.allowsGroup):
+		return nil
+	}
+	reason := ""
+	if unmapped {
+		reason = ", because it stands for all users that this user namespace does not map"
+	}
+	return fmt.Errorf("uid %d (gid %d, pid %d) is not allowed%s", c.UID, c.GID, c.PID, reason)
+}
+
+func (a Allow) allowsGroup(gid uint32) bool {
+	return slices.Contains(a.GIDs, gid) && int64(gid) != overflowGID()
 }

@@ -3,6 +3,7 @@ package ttrpcx_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -199,12 +200,20 @@ func TestOtherUsers(t *testing.T) {
 // exit code is the code of the call's status.
 const callRole = "TTRPCX_TEST_CALL"
 
+// listenRole is the same for a server, which only starts.
+const listenRole = "TTRPCX_TEST_LISTEN"
+
 func init() {
-	address := os.Getenv(callRole)
-	if address == "" {
+	var err error
+	if address := os.Getenv(callRole); address != "" {
+		err = callOnce(address)
+	} else if address := os.Getenv(listenRole); address != "" {
+		_, err = ttrpcx.Listen(context.Background(), ttrpcx.ServerOptions{Address: address})
+	} else {
 		return
 	}
-	os.Exit(int(status.Code(callOnce(address))))
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(int(status.Code(err)))
 }
 
 func callOnce(address string) error {
@@ -217,13 +226,20 @@ func callOnce(address string) error {
 	return testservice.CallAll(ctx, testv1.CallTest(client))
 }
 
-// TestOtherUsersProcess runs a client process as another user. The server is in this process.
-func TestOtherUsersProcess(t *testing.T) {
-	exe := filepath.Join(sharedDir(t), "client") // others may not be able to reach the binary itself
+// sharedBinary returns a copy of this binary, because others may not be able to reach the binary itself.
+func sharedBinary(t *testing.T) string {
+	t.Helper()
+	exe := filepath.Join(sharedDir(t), "client")
 	binary, err := os.ReadFile(os.Args[0])
 	if err := errors.Join(err, os.WriteFile(exe, binary, 0o755)); err != nil {
 		t.Fatal(err)
 	}
+	return exe
+}
+
+// TestOtherUsersProcess runs a client process as another user. The server is in this process.
+func TestOtherUsersProcess(t *testing.T) {
+	exe := sharedBinary(t)
 	for name, c := range map[string]struct {
 		allow ttrpcx.Allow
 		code  codes.Code
@@ -250,6 +266,64 @@ func TestOtherUsersProcess(t *testing.T) {
 				s.log.wantOnly(t, "connection refused", "peer.uid=65534", "peer.pid="+strconv.Itoa(p.Process.Pid))
 			}
 		})
+	}
+}
+
+// TestUserNamespace runs a client and a server in a user namespace that maps only nobody's ids, which are the overflow
+// ids, too. All other users look like nobody there.
+func TestUserNamespace(t *testing.T) {
+	exe := sharedBinary(t)
+	allow := ttrpcx.Allow{UIDs: []uint32{nobody}}
+	address := serveOthers(t, ttrpcx.ServerOptions{Allow: allow}).address // root's
+	dir := sharedDir(t)
+	if err := os.Chown(dir, 70000, 70000); err != nil {
+		t.Fatal(err)
+	}
+	run := func(namespace bool, role string) string {
+		t.Helper()
+		cmd := exec.Command(exe)
+		cmd.Env, cmd.Dir = append(os.Environ(), role), "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: nobody, Gid: nobody, NoSetGroups: namespace},
+		}
+		if namespace {
+			ids := []syscall.SysProcIDMap{{ContainerID: nobody, HostID: nobody, Size: 1}}
+			cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
+			cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = ids, ids
+		}
+		out, err := cmd.CombinedOutput()
+		if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
+			proctest.Missing(t, "user namespaces (%v): set user.max_user_namespaces above zero", err)
+		}
+		return string(out)
+	}
+	if out := run(false, callRole+"="+address); !strings.HasSuffix(out, "<nil>\n") {
+		t.Errorf("a client outside of the namespace got %s", out)
+	}
+	out := run(true, callRole+"="+address)
+	if !strings.Contains(out, "uid 65534") || !strings.Contains(out, "does not map") {
+		t.Errorf("a client inside got %swant that it refuses the server", out)
+	}
+	out = run(true, listenRole+"="+dir+"/s")
+	if !strings.Contains(out, "belongs to a user") || !strings.Contains(out, "does not map") {
+		t.Errorf("a server inside got %swant that it refuses the directory", out)
+	}
+}
+
+func TestMapsAll(t *testing.T) {
+	for text, want := range map[string]bool{
+		"         0          0 4294967295\n": true,
+		"0 0 1000\n1000 1000 4294966295\n":   true,
+		"0 1000 1\n1 100000 65536\n":         false,
+		"65534 65534 1\n":                    false,
+		"0 0 4294967294\n":                   false,
+		"":                                   false,
+		"0 0\n":                              false,
+		"0 0 4294967295\nnonsense\n":         false,
+	} {
+		if got := ttrpcx.MapsAll(text); got != want {
+			t.Errorf("%q maps all ids: %t, want %t", text, got, want)
+		}
 	}
 }
 

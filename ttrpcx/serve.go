@@ -146,17 +146,8 @@ func (s *serveRun) serveConn(conn net.Conn) {
 // admit checks the peer and the limits, and does the TLS handshake. It fills in the peer, and returns the connection
 // for ttrpc, or an error if the peer is refused.
 func (s *serveRun) admit(conn net.Conn, peer *Peer) (*servedConn, error) {
-	if unixConn, ok := conn.(*net.UnixConn); ok {
-		c, err := peerCredentials(unixConn)
-		if err != nil && !errors.Is(err, errCannotTell) {
-			return nil, err
-		}
-		peer.Credentials = c
-		if err == nil {
-			if err := s.options.Allow.check(c); err != nil {
-				return nil, err
-			}
-		}
+	if err := s.options.Allow.identify(conn, peer); err != nil {
+		return nil, err
 	}
 	user := peer.user()
 	if err := s.enter(user); err != nil {

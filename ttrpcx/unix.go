@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -18,7 +19,9 @@ var ErrInUse = errors.New("address in use by another server: stop that one or ta
 // unixListener is a listening unix socket with a lock, so that no other server takes its path.
 type unixListener struct {
 	*net.UnixListener
-	path string
+	path string // as asked for
+	at   string // the same file, with openDir's name for the directory
+	dir  *os.File
 	id   fs.FileInfo // of the socket: another process may put another file at path
 	lock *fileLock
 	once sync.Once
@@ -29,100 +32,85 @@ type unixListener struct {
 // created with 0711), and Serve checks their credentials. If no server answers on an existing socket, because it was
 // killed for example, the socket is replaced. If a server answers, listenUnix returns ErrInUse.
 //
-// If several servers start at once, a lock file next to the socket lets only one of them listen. The lock is held as
-// long as the listener is open. One race remains: a server that takes no lock (another program, or any server on a
-// platform without flock(2)) may bind its socket between our test of the old socket and its removal. Then the new one
-// is removed.
+// The directory is opened once: see openDir. If several servers start at once, a lock file next to the socket lets only
+// one of them listen. The lock is held as long as the listener is open. One race remains: a server that takes no lock
+// (another program, or any server on a platform without flock(2)) may bind its socket between our test of the old
+// socket and its removal. Then the new one is removed.
 func listenUnix(ctx context.Context, path string, shared bool) (_ *unixListener, err error) {
+	l := &unixListener{path: path}
 	mode, dirMode := fs.FileMode(0o600), fs.FileMode(0o700)
 	if shared {
 		mode, dirMode = 0o666, 0o711
 	}
-	if err := secureDir(filepath.Dir(path), dirMode); err != nil {
+	dir, name := filepath.Split(path)
+	if dir, l.dir, err = openDir(dir, dirMode); err != nil {
 		return nil, err
 	}
-	lock, err := acquire(path + ".lock")
-	if err != nil {
-		return nil, err
-	}
+	l.at = dir + name
 	defer func() {
+		if failed, ok := errors.AsType[*fs.PathError](err); ok {
+			failed.Path = strings.Replace(failed.Path, l.at, path, 1)
+		}
 		if err != nil {
-			lock.release()
+			l.release()
 		}
 	}()
-	if err := removeStale(ctx, path); err != nil {
+	if limit := unixPathLimit(); len(l.at) >= limit {
+		return nil, fmt.Errorf("another user could exchange the socket's directory, so its name has at most %d bytes",
+			limit-1-len(l.at)+len(name))
+	}
+	if l.lock, err = acquire(l.at + ".lock"); err != nil {
 		return nil, err
+	}
+	return l, l.bind(ctx, mode)
+}
+
+// bind replaces a stale socket by one that listens.
+func (l *unixListener) bind(ctx context.Context, mode fs.FileMode) error {
+	if err := removeStale(ctx, l.at); err != nil {
+		return err
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(restrictBeforeBind)
 	}}
-	l, err := config.Listen(ctx, "unix", path)
+	bound, err := config.Listen(ctx, "unix", l.at)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	ul := l.(*net.UnixListener)
-	err = os.Chmod(path, mode)
-	var id fs.FileInfo
+	l.UnixListener = bound.(*net.UnixListener)
+	err = os.Chmod(l.at, mode) // only this user or root can put a link there
 	if err == nil {
-		id, err = os.Lstat(path)
+		l.id, err = os.Lstat(l.at)
 	}
 	if err != nil {
-		_ = ul.Close()
-		return nil, err
+		_ = l.UnixListener.Close()
+		return err
 	}
-	ul.SetUnlinkOnClose(false) // our Close removes only our own socket
-	return &unixListener{UnixListener: ul, path: path, id: id, lock: lock}, nil
+	l.SetUnlinkOnClose(false) // our Close removes only our own socket
+	return nil
 }
+
+// Addr returns the path that was asked for. The kernel knows the socket by the path that openDir returned.
+func (l *unixListener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
 // Close stops listening and removes the socket, unless another file has replaced it.
 func (l *unixListener) Close() error {
 	err := net.ErrClosed
 	l.once.Do(func() {
-		if now, e := os.Lstat(l.path); e == nil && os.SameFile(l.id, now) {
-			_ = os.Remove(l.path)
+		if now, e := os.Lstat(l.at); e == nil && os.SameFile(l.id, now) {
+			_ = os.Remove(l.at)
 		}
 		err = l.UnixListener.Close()
-		l.lock.release()
+		l.release()
 	})
 	return err
 }
 
-// secureDir makes sure that dir exists, that its owner is this user or root, and that only the owner can replace files
-// in it. It does not check the directories above dir, where another user might be able to replace dir itself.
-func secureDir(dir string, mode fs.FileMode) error {
-	if err := makeDir(dir, mode); err != nil {
-		return err
+func (l *unixListener) release() {
+	if l.lock != nil {
+		l.lock.release()
 	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	if reason := unsafeDir(info); reason != "" {
-		return fmt.Errorf("directory %s %s: use one that is yours alone (mode 0700)", dir, reason)
-	}
-	// The owner of a link can let it point elsewhere.
-	if info, err = os.Lstat(dir); err != nil {
-		return err
-	} else if info.Mode()&fs.ModeSymlink != 0 && !ownedByUs(info) {
-		return fmt.Errorf("directory %s is another user's symbolic link: use one that is yours alone (mode 0700)",
-			dir)
-	}
-	return nil
-}
-
-// makeDir creates dir, with exactly that mode, and the missing directories above it.
-func makeDir(dir string, mode fs.FileMode) error {
-	if err := os.MkdirAll(filepath.Dir(dir), mode); err != nil {
-		return err
-	}
-	switch err := os.Mkdir(dir, mode); {
-	case err == nil:
-		return os.Chmod(dir, mode) // the umask may have removed bits
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	default:
-		return err
-	}
+	_ = l.dir.Close() // last, because the other paths may lead through it
 }
 
 // removeStale removes the socket at path if no server answers on it. A file that is not a socket is an error.

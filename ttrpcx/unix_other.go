@@ -5,6 +5,7 @@ package ttrpcx
 import (
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // On these platforms there are no owners and modes to check: only the directory's own permissions protect a socket.
@@ -13,14 +14,11 @@ func restrictBeforeBind(uintptr) {}
 
 func checkListening(*os.File) error { return nil }
 
-func unsafeDir(info fs.FileInfo) string {
-	if !info.IsDir() {
-		return "is not a directory"
-	}
-	return ""
+func openDir(path string, mode fs.FileMode) (prefix string, dir *os.File, err error) {
+	return path, nil, os.MkdirAll(filepath.Clean(path), mode)
 }
 
-func ownedByUs(fs.FileInfo) bool { return true }
+func owner(fs.FileInfo) uint32 { return uint32(os.Getuid()) }
 
 type fileLock struct{}
 

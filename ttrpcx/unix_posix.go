@@ -7,7 +7,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // restrictBeforeBind makes bind create the socket with mode 0600, so that other users cannot connect before its mode is
@@ -34,13 +39,127 @@ func checkListening(f *os.File) error {
 	return os.NewSyscallError("getsockopt SO_ACCEPTCONN", optErr)
 }
 
-// unsafeDir returns the reason why a socket is not safe in the directory, or "" if it is.
+// openDir opens a directory in which only this user or root can replace a socket. It creates what is missing, with that
+// mode. path is "" or ends in a slash, and so does prefix, which leads to the directory while dir is open.
+//
+// It goes from directory to directory, and follows a symbolic link only where no other user could have put it. Another
+// user may be able to exchange a directory on the way, because the one above it is theirs or they can write to it. Then
+// prefix leads through dir, so that socket, lock and modes stay in the directory that was judged.
+func openDir(path string, mode fs.FileMode) (prefix string, dir *os.File, err error) {
+	w := &dirWalk{names: splitPath(path), mode: mode}
+	if w.dir, err = os.OpenFile(".", openOnly, 0); err != nil {
+		return "", nil, err
+	}
+	for w.info, err = w.dir.Stat(); err == nil && len(w.names) > 0; {
+		name := w.names[0]
+		w.names = w.names[1:]
+		err = w.step(name)
+	}
+	if err == nil {
+		if reason := unsafeDir(w.info); reason != "" {
+			err = fmt.Errorf("directory %s %s: remove it, or use one that is yours alone (mode 0700)", w.dir.Name(), reason)
+		} else if w.exchangeable {
+			path, err = pathThrough(w.dir)
+		}
+	}
+	if err != nil {
+		_ = w.dir.Close()
+		return "", nil, err
+	}
+	return path, w.dir, nil
+}
+
+// splitPath returns the names in the path. The first is "/" if the path is absolute.
+func splitPath(path string) []string {
+	names := strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+	if strings.HasPrefix(path, "/") {
+		names = slices.Insert(names, 0, "/")
+	}
+	return names
+}
+
+// dirWalk is on its way to a directory.
+type dirWalk struct {
+	dir          *os.File
+	info         fs.FileInfo // of dir
+	names        []string    // the rest of the way
+	links        int         // that were followed
+	mode         fs.FileMode // of new directories
+	exchangeable bool        // another user could have led the way elsewhere
+}
+
+// maxLinks is the limit of path_resolution(7).
+const maxLinks = 40
+
+// step goes on to the file called name in the directory.
+func (w *dirWalk) step(name string) error {
+	next, info, err := openIn(w.dir, name)
+	made := false
+	if errors.Is(err, fs.ErrNotExist) {
+		made = unix.Mkdirat(int(w.dir.Fd()), name, uint32(w.mode)) == nil
+		next, info, err = openIn(w.dir, name)
+	}
+	if err != nil {
+		return err
+	}
+	theirs := unsafeDir(w.info) != ""
+	if info.Mode()&fs.ModeSymlink != 0 {
+		_ = next.Close()
+		if theirs || !ownedByUs(info) {
+			return fmt.Errorf("%s is a symbolic link that another user could have made: write the path without it",
+				next.Name())
+		}
+		return w.follow(name)
+	}
+	// With the sticky bit, only the owners can rename a file: unlink(2).
+	kept := w.info.Mode()&fs.ModeSticky != 0 && ownedByUs(w.info) && ownedByUs(info)
+	w.exchangeable = w.exchangeable || theirs && !kept && name != "/"
+	if made && !w.exchangeable { // the umask may have removed bits
+		err = unix.Fchmodat(int(w.dir.Fd()), name, uint32(w.mode), 0)
+	}
+	_ = w.dir.Close()
+	w.dir, w.info = next, info
+	return err
+}
+
+// follow puts the target of a link in front of the rest of the way.
+func (w *dirWalk) follow(name string) error {
+	target := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(int(w.dir.Fd()), name, target)
+	if w.links++; w.links > maxLinks {
+		err = unix.ELOOP
+	}
+	if err != nil {
+		return &fs.PathError{Op: "follow", Path: filepath.Join(w.dir.Name(), name), Err: err}
+	}
+	w.names = slices.Concat(splitPath(string(target[:n])), w.names)
+	return nil
+}
+
+// openIn opens the file called name in the directory. name may be "/", too.
+func openIn(dir *os.File, name string) (*os.File, fs.FileInfo, error) {
+	path := filepath.Join(dir.Name(), name)
+	if name == "/" {
+		path = name
+	}
+	fd, err := unix.Openat(int(dir.Fd()), name, openOnly, 0)
+	if err != nil {
+		return nil, nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	info, err := f.Stat()
+	return f, info, err
+}
+
+// unsafeDir returns the reason why another user may replace files in the directory, or "".
 func unsafeDir(info fs.FileInfo) string {
 	switch {
 	case !info.IsDir():
 		return "is not a directory"
+	case int64(owner(info)) == overflowUID():
+		return fmt.Sprintf("belongs to a user that this user namespace does not map (uid %d)", owner(info))
 	case !ownedByUs(info):
-		return "belongs to another user"
+		return fmt.Sprintf("belongs to another user (uid %d)", owner(info))
 	case info.Mode().Perm()&0o022 != 0:
 		return fmt.Sprintf("is writable by others (%s)", info.Mode())
 	}
@@ -48,9 +167,11 @@ func unsafeDir(info fs.FileInfo) string {
 }
 
 func ownedByUs(info fs.FileInfo) bool {
-	uid := info.Sys().(*syscall.Stat_t).Uid
-	return uid == 0 || uid == uint32(os.Geteuid())
+	uid := owner(info)
+	return int64(uid) != overflowUID() && (uid == 0 || uid == uint32(os.Geteuid()))
 }
+
+func owner(info fs.FileInfo) uint32 { return info.Sys().(*syscall.Stat_t).Uid }
 
 // fileLock is an exclusive lock. The kernel releases it when the process ends.
 type fileLock struct{ f *os.File }
@@ -72,8 +193,8 @@ func acquire(name string) (*fileLock, error) {
 		}
 		ours, err := f.Stat()
 		if err == nil && (!ours.Mode().IsRegular() || ours.Size() > 0) {
-			err = fmt.Errorf("%s is not a lock file (%s, %d bytes): move it away or use another path",
-				name, ours.Mode(), ours.Size())
+			err = fmt.Errorf("%s there is not a lock file (%s, %d bytes): move it away or use another path",
+				filepath.Base(name), ours.Mode(), ours.Size())
 		}
 		if err != nil {
 			_ = f.Close()

@@ -290,7 +290,7 @@ func TestUnsafeDirectories(t *testing.T) {
 		}, "belongs to another user"},
 		"another user's link": {true, func(d string) error {
 			return errors.Join(mkdir(d+"1", 0o700), os.Symlink(d+"1", d), os.Lchown(d, nobody, nobody))
-		}, "another user's symbolic link"},
+		}, "a symbolic link that another user could have made"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.asRoot {

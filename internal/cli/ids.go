@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// idFlag is a flag that collects user or group ids, given as numbers or names.
+// idFlag is a flag that collects ids of users, groups or machines, given as numbers or names.
 type idFlag struct {
 	ids    *[]uint32
 	lookup func(name string) (id string, err error)
@@ -54,3 +54,5 @@ func lookupGroup(name string) (string, error) {
 	}
 	return g.Gid, nil
 }
+
+func lookupMachine(name string) (string, error) { return "", fmt.Errorf("%q is not a CID: want a number", name) }

@@ -23,8 +23,11 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	o := ttrpcx.ServerOptions{}.WithDefaults()
 	o.MaxUserConnections = 0 // follows -max-connections
 	flags.StringVar(&o.Address, "address", ttrpcx.DefaultAddress(App),
-		"`address` to listen at: unix:PATH, a path, tcp://HOST:PORT, or systemd: for the socket that systemd passes")
+		"`address` to listen at: unix:PATH, a path, tcp://HOST:PORT, vsock://CID:PORT, or systemd: for the socket that "+
+			"systemd passes")
 	allowFlags(flags, &o.Allow, "may connect")
+	flags.Var(idFlag{&o.Allow.CIDs, lookupMachine}, "allow-cid",
+		"`number` of a virtual machine that may connect over vsock, in addition to 2, the host; repeatable")
 	tlsFlags(flags, &o.TLS, &o.Insecure)
 	flags.Var((*positiveInt)(&o.MaxCalls), "max-calls", "`number` of calls of one connection that run at once")
 	flags.Var((*positiveInt)(&o.MaxUserCalls), "max-user-calls",
@@ -109,7 +112,8 @@ func (c *Client) Context(ctx context.Context) (context.Context, context.CancelFu
 // ClientFlags adds the flags for the address of the server and for the check of its identity.
 func ClientFlags(flags *flag.FlagSet, o *ttrpcx.ClientOptions) {
 	flags.StringVar(&o.Address, "address", ttrpcx.DefaultAddress(App),
-		"`address` to connect to: unix:PATH, a path, unix-abstract:NAME or tcp://HOST:PORT")
+		"`address` to connect to: unix:PATH, a path, unix-abstract:NAME, tcp://HOST:PORT, vsock://CID:PORT or "+
+			"hvsock://PATH:PORT")
 	allowFlags(flags, &o.Allow, "may run the server")
 	tlsFlags(flags, &o.TLS, &o.Insecure)
 }
@@ -132,7 +136,7 @@ func tlsFlags(flags *flag.FlagSet, files *ttrpcx.TLSFiles, insecure *bool) {
 // flagOf has the flag for each option that an error of ttrpcx can name.
 var flagOf = map[string]string{
 	"TLS.Cert": "-tls-cert", "TLS.Key": "-tls-key", "TLS.CA": "-tls-ca", "Insecure": "-insecure",
-	"Allow.UIDs": "-allow-uid", "Allow.GIDs": "-allow-gid", "CallTimeout": "-call-timeout",
+	"Allow.UIDs": "-allow-uid", "Allow.GIDs": "-allow-gid", "Allow.CIDs": "-allow-cid", "CallTimeout": "-call-timeout",
 }
 
 // Text returns the text of an error with the names of flags in place of the library's options.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -183,7 +182,6 @@ func TestDefaultAddress(t *testing.T) {
 	const app = cli.App
 	for _, c := range []struct{ variable, socket string }{
 		{"XDG_RUNTIME_DIR", app + "/" + app + ".sock"},
-		{"TMPDIR", app + "-" + strconv.Itoa(os.Getuid()) + "/" + app + ".sock"},
 		{"TTRPC_ADDRESS", "s/s.sock"},
 	} {
 		t.Run(c.variable, func(t *testing.T) {
