@@ -5,6 +5,8 @@ import (
 	"log/slog"
 
 	"github.com/containerd/ttrpc"
+
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
 // showMetadata logs the metadata of each call. It is here to show where interceptors of your own go.
@@ -17,7 +19,7 @@ func showMetadata(log *slog.Logger) ttrpc.UnaryClientInterceptor {
 		for _, kv := range req.GetMetadata() {
 			md.Append(kv.GetKey(), kv.GetValue())
 		}
-		log.InfoContext(ctx, "client interceptor", "method", info.FullMethod, "metadata", md)
+		log.InfoContext(ctx, "client interceptor", "method", info.FullMethod, interceptor.Metadata(md))
 		return invoke(ctx, req, resp)
 	}
 }

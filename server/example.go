@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	examplev1 "example.com/ttrpc-starter/gen/example/v1"
 )
 
@@ -21,9 +24,16 @@ func (e *example) Method1(ctx context.Context, req *examplev1.Method1Request) (*
 	return &examplev1.Method1Response{Foo: req.GetFoo(), Bar: req.GetBar()}, nil
 }
 
+// maxText bounds the text of Split and Join in bytes. Split sends a message for each word, and a request of 4 MiB has
+// room for two million words. Join keeps its words until the caller sends no more.
+const maxText = 64 << 10
+
 // Split is server-streaming: one request, any number of responses.
 func (e *example) Split(ctx context.Context, req *examplev1.SplitRequest, stream examplev1.Example_SplitServer) error {
 	e.log.InfoContext(ctx, "split call")
+	if n := len(req.GetText()); n > maxText {
+		return status.Errorf(codes.InvalidArgument, "text has %d bytes: want at most %d", n, maxText)
+	}
 	for word := range strings.FieldsSeq(req.GetText()) {
 		if err := stream.Send(&examplev1.SplitResponse{Word: word}); err != nil {
 			return err
@@ -36,6 +46,7 @@ func (e *example) Split(ctx context.Context, req *examplev1.SplitRequest, stream
 func (e *example) Join(ctx context.Context, stream examplev1.Example_JoinServer) (*examplev1.JoinResponse, error) {
 	e.log.InfoContext(ctx, "join call")
 	var words []string
+	size := 0
 	for {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
@@ -43,6 +54,9 @@ func (e *example) Join(ctx context.Context, stream examplev1.Example_JoinServer)
 		}
 		if err != nil {
 			return nil, err
+		}
+		if size += len(req.GetWord()) + len(" "); size > maxText {
+			return nil, status.Errorf(codes.InvalidArgument, "text has more than %d bytes", maxText)
 		}
 		words = append(words, req.GetWord())
 	}

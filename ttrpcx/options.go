@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/ttrpc"
 
+	"example.com/ttrpc-starter/ttrpcx/internal/loglimit"
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
@@ -72,8 +73,14 @@ type ServerOptions struct {
 	Services map[string]*ttrpc.ServiceDesc
 
 	// Logger gets the events of connections, such as a refused peer. A server of NewServer also logs a line for each
-	// call. Default: slog.Default().
+	// call. Default: slog.Default(). WithDefaults limits the logger to MaxLogLines. Give the result to handlers, too,
+	// because peers can make them log as often as they like.
 	Logger *slog.Logger
+
+	// MaxLogLines is the number of lines with the same message, and the same attribute "code" if there is one, that are
+	// logged in a minute. Then one line has the number of those that were left out. So errors are seen during a flood
+	// of other lines. Default: 100. There is no limit if it is negative.
+	MaxLogLines int
 
 	// Interceptors run around each call, unary or streaming. The first is the outermost. They run inside NewServer's
 	// own interceptors, so a panic or an answer that is too large is handled for them, too. Only NewServer uses them.
@@ -97,7 +104,11 @@ func (o ServerOptions) WithDefaults() ServerOptions {
 	o.MaxUserConnections = cmp.Or(o.MaxUserConnections, max(1, o.MaxConnections*3/4))
 	o.IOTimeout = cmp.Or(o.IOTimeout, wire.DefaultIOTimeout)
 	o.ShutdownTimeout = cmp.Or(o.ShutdownTimeout, 10*time.Second)
+	o.MaxLogLines = cmp.Or(o.MaxLogLines, 100)
 	o.Logger = cmp.Or(o.Logger, slog.Default())
+	if _, limited := o.Logger.Handler().(loglimit.Handler); !limited && o.MaxLogLines > 0 {
+		o.Logger = slog.New(loglimit.New(o.Logger.Handler(), o.MaxLogLines))
+	}
 	return o
 }
 

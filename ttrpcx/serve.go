@@ -55,7 +55,7 @@ func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
 	}
 	s.notify("STOPPING=1")
 	err := errors.Join(failed, s.drain())
-	_ = s.events.Flush(ctx) // a log that cannot be written is not an error of the server
+	_ = loglimit.Flush(ctx, s.events) // a log that cannot be written is not an error of the server
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"example.com/ttrpc-starter/ttrpcx/interceptor"
+	"example.com/ttrpc-starter/ttrpcx/internal/loglimit"
 	"example.com/ttrpc-starter/ttrpcx/reflection"
 )
 
@@ -89,7 +90,9 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 	l.options.Services = known
 	logger := s.options.Logger
 	logger.Info("server start", "address", l.String())
-	if err := Serve(ctx, s.TTRPC, l); err != nil {
+	err := Serve(ctx, s.TTRPC, l)
+	_ = loglimit.Flush(ctx, logger.Handler()) // a log that cannot be written is not an error of the server
+	if err != nil {
 		logger.Error("server stop", "error", err)
 		return err
 	}

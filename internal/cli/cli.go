@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
@@ -21,7 +22,8 @@ import (
 // App is the application's name. The default socket of the server and the client is in a directory of that name.
 const App = "ttrpc-starter"
 
-// Exit codes. A failed RPC exits with ExitRPC plus its status code, as grpcurl does.
+// Exit codes. A failed RPC exits with ExitRPC plus its status code, as grpcurl does. A code that gRPC does not have
+// counts as Unknown, as gRPC's own clients take it. A server may send any number, and ExitRPC+192 would be success.
 const (
 	ExitOK      = 0
 	ExitFailure = 1
@@ -30,7 +32,8 @@ const (
 )
 
 const exitCodes = `
-Exit codes: 0 success or help, 1 failure, 2 usage, 64+code a call that failed with that RPC status code.
+Exit codes: 0 success or help, 1 failure, 2 usage, 64+code a call that failed with that RPC status code,
+66 also for a code that gRPC does not have.
 `
 
 // Run is a program. It gets everything from the operating system as arguments, so that tests can call it. ctx ends at
@@ -42,11 +45,13 @@ type Run func(ctx context.Context, args []string, stdin io.Reader, stdout, stder
 func Main(name string, run Run) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stderr := &logQueue{file: os.Stderr}
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, stderr)
 	var reported *ReportedError
 	if err != nil && !errors.Is(err, flag.ErrHelp) && !errors.As(err, &reported) {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", name, Text(err))
+		fmt.Fprintf(stderr, "%s: %s\n", name, errorText(err))
 	}
+	stderr.flush(time.Second)
 	os.Exit(ExitCode(err))
 }
 
@@ -60,6 +65,9 @@ func ExitCode(err error) int {
 		return ExitUsage
 	}
 	if s, ok := status.FromError(err); ok && s.Code() != codes.OK {
+		if s.Code() > codes.Unauthenticated {
+			return ExitRPC + int(codes.Unknown)
+		}
 		return ExitRPC + int(s.Code())
 	}
 	return ExitFailure

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unicode"
 )
 
 // textHandler writes lines for people: the message without quotes, and maps and lists as JSON. slog.TextHandler quotes
@@ -81,35 +80,35 @@ func appendAttr(b *bytes.Buffer, prefix string, a slog.Attr) {
 		return
 	}
 	b.WriteByte(' ')
-	b.WriteString(prefix + a.Key)
+	b.WriteString(quoted(prefix + a.Key))
 	b.WriteByte('=')
 	b.WriteString(valueText(v))
 }
 
-// valueText returns v as JSON if it is a list or a map. Otherwise it returns v as text, in quotes if the text could
-// look like more than one value.
+// valueText returns v as JSON if it is a list or a map, and otherwise as text.
 func valueText(v slog.Value) string {
 	if v.Kind() == slog.KindAny {
 		switch reflect.ValueOf(v.Any()).Kind() {
 		case reflect.Map, reflect.Slice:
 			if b, err := json.Marshal(v.Any()); err == nil {
-				return string(b)
+				return string(escapeJSON(b))
 			}
 		}
 	}
-	s := v.String()
-	if s == "" || strings.ContainsFunc(s, func(r rune) bool {
-		return r == '"' || r == '=' || unicode.IsSpace(r) || !unicode.IsPrint(r)
-	}) {
+	return quoted(v.String())
+}
+
+// quoted returns s in quotes if it could look like more than one word, or is not printable.
+func quoted(s string) string {
+	if s == "" || strings.ContainsAny(s, ` "=`) || !isPrintable(s) {
 		return strconv.Quote(s)
 	}
 	return s
 }
 
-// oneLine quotes a text that contains characters which cannot be printed, such as line ends. Otherwise a peer could
-// send a text that looks like another log line.
+// oneLine quotes a text that is not printable.
 func oneLine(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }) {
+	if !isPrintable(s) {
 		return strconv.Quote(s)
 	}
 	return s

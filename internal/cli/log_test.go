@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -24,6 +25,10 @@ func newLogger(t *testing.T, format string) (*slog.Logger, *bytes.Buffer) {
 	}
 	return options.Logger, out
 }
+
+// hostile is a byte that is not UTF-8, a C1 control that starts a terminal's command, and a mark that turns the text
+// around.
+const hostile = "\x80\u009b\u202e"
 
 func TestTextLog(t *testing.T) {
 	log, out := newLogger(t, "text")
@@ -50,6 +55,16 @@ func TestTextLog(t *testing.T) {
 		{func() { log.Info("call", slog.Attr{}, slog.Group("none")) }, "INFO  call"},
 		{func() { log.With("a", 1).WithGroup("g").With("b", 2).Info("call", "c", 3) }, "INFO  call a=1 g.b=2 g.c=3"},
 		{func() { log.Info("two\nlines", "k", "more\nlines") }, `INFO  "two\nlines" k="more\nlines"`},
+		{
+			func() { log.Info(hostile, hostile, hostile) },
+			`INFO  "\x80\u009b\u202e" "\x80\u009b\u202e"="\x80\u009b\u202e"`,
+		},
+		{
+			func() {
+				log.WithGroup("a\nb").Info("call", "c=d", map[string]string{hostile: hostile + "\U000e0001\n"})
+			},
+			`INFO  call "a\nb.c=d"={"\ufffd\u009b\u202e":"\ufffd\u009b\u202e\udb40\udc01\n"}`,
+		},
 	} {
 		out.Reset()
 		c.write()
@@ -72,6 +87,21 @@ func TestJSONLog(t *testing.T) {
 	log.Info("call", "metadata", map[string][]string{"name": {"koye"}})
 	if want := `"msg":"call","metadata":{"name":["koye"]}}` + "\n"; !bytes.HasSuffix(out.Bytes(), []byte(want)) {
 		t.Errorf("the line is %q, want %q at its end", out, want)
+	}
+}
+
+// TestJSONLogEscapes checks that the line shows nothing to a terminal that it should not, and says the same as before.
+func TestJSONLogEscapes(t *testing.T) {
+	log, out := newLogger(t, "json")
+	log.Info(hostile, hostile, hostile+"\U000e0001\u2028")
+	const escaped = `\ufffd\u009b\u202e`
+	want := `"msg":"` + escaped + `","` + escaped + `":"` + escaped + `\udb40\udc01\u2028"}` + "\n"
+	if !strings.HasSuffix(out.String(), want) {
+		t.Errorf("the line is %q, want %q at its end", out, want)
+	}
+	var line map[string]string
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["msg"] != "\ufffd\u009b\u202e" {
+		t.Errorf("the line says %q, %v", line["msg"], err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -56,6 +57,8 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	var floor heapfloor.Size
 	flags.Var(&floor, "heap-floor",
 		"`size`, such as 64MiB, to which the heap may grow before garbage is collected; 0 means Go's default")
+	flags.IntVar(&o.MaxLogLines, "max-log-lines", o.MaxLogLines,
+		"`number` of lines with the same message and code that are logged in a minute; -1 means no limit")
 	format := logFlag(flags)
 	if err := Parse(flags, args, stdout, stderr); err != nil {
 		return o, err
@@ -67,6 +70,14 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 		return o, &UsageError{err}
 	}
 	o.Logger = logger(format, stderr)
+	o.Logger = o.WithDefaults().Logger // limits it
+	if q, ok := stderr.(*logQueue); ok {
+		q.start(func(lines int) []byte {
+			var line bytes.Buffer
+			newLogger(*format, &line).Warn("log lines were lost, because nobody read them", "lines", lines)
+			return line.Bytes()
+		})
+	}
 	if _, err := heapfloor.Set(floor); err != nil {
 		o.Logger.Warn("the heap floor is not used", "error", err)
 	}
@@ -157,14 +168,16 @@ func logFlag(flags *flag.FlagSet) *string {
 
 // logger returns a logger that writes lines in the format to w. It also sends ttrpc's own log lines there.
 func logger(format *string, w io.Writer) *slog.Logger {
-	var log *slog.Logger
-	if *format == "json" {
-		log = slog.New(slog.NewJSONHandler(w, nil))
-	} else {
-		log = slog.New(newTextHandler(w))
-	}
+	log := newLogger(*format, w)
 	interceptor.ContainerdLog(log)
 	return log
+}
+
+func newLogger(format string, w io.Writer) *slog.Logger {
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(jsonWriter{w}, nil))
+	}
+	return slog.New(newTextHandler(w))
 }
 
 // positiveInt is a flag that takes whole numbers above zero.

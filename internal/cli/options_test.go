@@ -27,7 +27,7 @@ func TestServerFlags(t *testing.T) {
 	on, off := true, false
 	defaults := ttrpcx.ServerOptions{
 		Address: "/run/s", MaxCalls: 256, MaxUserCalls: 4096, MaxMemory: 256 << 20, MaxConnections: 16384,
-		IOTimeout: 30 * time.Second, ShutdownTimeout: 10 * time.Second,
+		IOTimeout: 30 * time.Second, ShutdownTimeout: 10 * time.Second, MaxLogLines: 100,
 	}
 	const tcp = "tcp://localhost:1"
 	for line, change := range map[string]func(*ttrpcx.ServerOptions){
@@ -45,6 +45,7 @@ func TestServerFlags(t *testing.T) {
 		"-io-timeout 4s":                     func(o *ttrpcx.ServerOptions) { o.IOTimeout = 4 * time.Second },
 		"-shutdown-timeout 5s":               func(o *ttrpcx.ServerOptions) { o.ShutdownTimeout = 5 * time.Second },
 		"-call-timeout 6m":                   func(o *ttrpcx.ServerOptions) { o.CallTimeout = 6 * time.Minute },
+		"-max-log-lines 7":                   func(o *ttrpcx.ServerOptions) { o.MaxLogLines = 7 },
 		"-reflection":                        func(o *ttrpcx.ServerOptions) { o.Reflection = &on },
 		"-reflection=false":                  func(o *ttrpcx.ServerOptions) { o.Reflection = &off },
 		"-allow-uid 1 -allow-uid 4294967295": func(o *ttrpcx.ServerOptions) { o.Allow.UIDs = []uint32{1, 4294967295} },

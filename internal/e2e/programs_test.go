@@ -5,7 +5,9 @@
 package e2e
 
 import (
+	"context"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,8 +17,13 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/status"
+
 	"example.com/ttrpc-starter/internal/cli"
 	"example.com/ttrpc-starter/internal/proctest"
+	"example.com/ttrpc-starter/internal/testservice"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
 // binaries builds the server, the client and the stock program when the first test needs them. It is not done in
@@ -125,6 +132,33 @@ func TestStatusExitCode(t *testing.T) {
 	p := proctest.Run(t, client("-address", address, "-timeout", "50ms"))
 	if code, want := p.ExitCode(), 64+4; code != want { // DeadlineExceeded
 		t.Errorf("exit code %d, want %d", code, want)
+	}
+}
+
+// TestHostileStatus calls a server that answers with a code that gRPC does not have, and with a message that wants to
+// look like another line.
+func TestHostileStatus(t *testing.T) {
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testv1.RegisterTestService(server, testservice.Service{Begin: func(context.Context, string) error {
+		return status.Error(192, "no\nclient: all is well\u202e\u009b") // 64+192 is 0 in eight bits
+	}})
+	address := proctest.Socket(t)
+	l, err := net.Listen("unix", strings.TrimPrefix(address, "unix://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = server.Serve(context.Background(), l) }()
+	t.Cleanup(func() { _ = server.Close() })
+
+	p := proctest.Run(t, client("-address", address))
+	if code, want := p.ExitCode(), 64+2; code != want { // Unknown
+		t.Errorf("exit code %d, want %d", code, want)
+	}
+	if want := `no\nclient: all is well\u202e\u009b` + "\n"; !strings.HasSuffix(p.Stderr(), want) {
+		t.Errorf("stderr is %q, want %q at its end", p.Stderr(), want)
 	}
 }
 

@@ -39,7 +39,8 @@ func startWatched(t testing.TB, address string, args ...string) *watched {
 		changed: make(chan struct{}),
 		logged:  map[string]int{},
 	}
-	w.Process = proctest.StartFiltered(t, server(append([]string{"-address", address}, args...)...), w.keep)
+	args = append([]string{"-address", address, "-max-log-lines", "-1"}, args...)
+	w.Process = proctest.StartFiltered(t, server(args...), w.keep)
 	w.WaitFor("server start")
 	return w
 }

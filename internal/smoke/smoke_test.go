@@ -64,6 +64,20 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// TestLongTexts checks that no call costs the server more than a text of a sensible size.
+func TestLongTexts(t *testing.T) {
+	address := proctest.Socket(t)
+	server := proctest.Start(t, exec.Command(proctest.Exe(binaries(), "server"), "-address", address))
+	server.WaitFor("server start")
+	for _, method := range []string{"Split", "Join"} {
+		client := proctest.Run(t, exec.Command(proctest.Exe(binaries(), "client"),
+			"-address", address, "-timeout", "1m", "-method", method, "-text", strings.Repeat("x ", 33<<10)))
+		if code := client.ExitCode(); code != 64+3 || client.Stdout() != "" { // InvalidArgument
+			t.Errorf("%s: exit code %d, want 67, and %d bytes of answers", method, code, len(client.Stdout()))
+		}
+	}
+}
+
 // logged reports whether a line of the log has the message and the metadata.
 func logged(log, message string) bool {
 	for line := range strings.Lines(log) {

@@ -8,6 +8,9 @@ import (
 	"io"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
@@ -23,6 +26,12 @@ type Service struct {
 }
 
 var _ testv1.TestService = Service{}
+
+// maxWords is the number of words that Split sends. Each is a message, and a request has room for two million.
+const maxWords = 32 << 10
+
+// maxJoined bounds what Join collects in bytes. ttrpc has no larger messages.
+const maxJoined = 4 << 20
 
 // ErrEnd is an error for Service.Text to return: it ends the call with success.
 var ErrEnd = errors.New("end the call")
@@ -58,7 +67,11 @@ func (s Service) Split(ctx context.Context, req *testv1.SplitRequest, stream tes
 	if err := s.begin(ctx, "Split"); err != nil {
 		return err
 	}
+	sent := 0
 	for word := range strings.FieldsSeq(req.GetText()) {
+		if sent++; sent > maxWords {
+			return status.Errorf(codes.InvalidArgument, "text has more than %d words", maxWords)
+		}
 		word, err := s.text(ctx, word)
 		if err != nil {
 			return ended(err)
@@ -75,21 +88,28 @@ func (s Service) Join(ctx context.Context, stream testv1.Test_JoinServer) (*test
 	if err := s.begin(ctx, "Join"); err != nil {
 		return nil, err
 	}
-	var words []string
-	for {
+	var text strings.Builder
+	for n := 0; ; n++ {
 		req, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return &testv1.JoinResponse{Text: strings.Join(words, " ")}, nil
+			return &testv1.JoinResponse{Text: text.String()}, nil
 		} else if err != nil {
 			return nil, err
 		}
 		word, err := s.text(ctx, req.GetWord())
-		if errors.Is(err, ErrEnd) {
-			return &testv1.JoinResponse{Text: strings.Join(append(words, word), " ")}, nil
-		} else if err != nil {
+		if err != nil && !errors.Is(err, ErrEnd) {
 			return nil, err
 		}
-		words = append(words, word)
+		if n > 0 {
+			text.WriteByte(' ')
+		}
+		text.WriteString(word)
+		if text.Len() > maxJoined {
+			return nil, status.Errorf(codes.ResourceExhausted, "text has more than %d bytes", maxJoined)
+		}
+		if err != nil {
+			return &testv1.JoinResponse{Text: text.String()}, nil
+		}
 	}
 }
 

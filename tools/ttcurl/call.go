@@ -147,7 +147,7 @@ func (c *call) failure(name string, st *status.Status, format grpcurl.Formatter,
 	if formatErr != nil {
 		return err
 	}
-	fmt.Fprintln(stderr, text)
+	fmt.Fprintln(stderr, cli.PrintableLines(text))
 	return &cli.ReportedError{Err: err}
 }
 

@@ -38,7 +38,7 @@ Flags may stand anywhere. They mean what they mean to grpcurl where it has them.
 
 const exitCodes = `
 Exit codes: 0 success or help, 1 failure, 2 usage, 64+code a call that failed with that RPC status code
-(65: cancelled, also by Ctrl-C).
+(65: cancelled, also by Ctrl-C; 66: also for a code that gRPC does not have).
 `
 
 // options is the command line.

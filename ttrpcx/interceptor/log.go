@@ -13,11 +13,14 @@ import (
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"example.com/ttrpc-starter/ttrpcx/internal/loglimit"
 )
 
 // LogOptions are the options of [Log].
 type LogOptions struct {
-	// Logger gets the lines. Default: slog.Default() at the time of the call of Log.
+	// Logger gets the lines. Default: slog.Default() at the time of the call of Log. If it is limited, as the one of
+	// ttrpcx.ServerOptions is, a line that is left out costs nothing.
 	Logger *slog.Logger
 
 	// Peer returns an attribute that identifies the caller, from the context of the call. Default: none.
@@ -27,7 +30,7 @@ type LogOptions struct {
 // Log logs one line at the end of each call, with the message "call served" and the attributes
 //
 //   - method: the full name, such as "/test.v1.Test/Unary",
-//   - metadata: that of the caller, if it sent any, as JSON,
+//   - metadata: that of the caller, as in [Metadata],
 //   - the attribute of LogOptions.Peer, if set,
 //   - duration: from the call's arrival at Log to the handler's end,
 //   - code: the name of the status code that is sent,
@@ -52,7 +55,7 @@ func Log(opts LogOptions) ttrpc.StreamServerInterceptor {
 		}
 		start := time.Now()
 		md, _ := ttrpc.GetMetadata(ctx)
-		sent := metadataAttr(md) // now, because the handler may change the map
+		sent := Metadata(md) // now, because the handler may change the map
 		counted := &countedStream{StreamServer: stream}
 
 		resp, err := handler(ctx, counted)
@@ -61,6 +64,11 @@ func Log(opts LogOptions) ttrpc.StreamServerInterceptor {
 		st := serverStatus(err)
 		level := levelOf(st.Code())
 		if !logger.Enabled(ctx, level) {
+			return resp, err
+		}
+		const message = "call served"
+		admitted, _ := loglimit.Admit(ctx, logger.Handler(), message, st.Code().String())
+		if admitted == nil {
 			return resp, err
 		}
 		attrs := append(make([]slog.Attr, 0, 8), slog.String("method", info.FullMethod), sent)
@@ -77,7 +85,7 @@ func Log(opts LogOptions) ttrpc.StreamServerInterceptor {
 			slog.Int64("request_bytes", counted.received.Load()),
 			slog.Int64("response_bytes", responseBytes),
 			errorAttr(st))
-		logger.LogAttrs(ctx, level, "call served", attrs...)
+		slog.New(admitted).LogAttrs(ctx, level, message, attrs...)
 		return resp, err
 	}
 }
@@ -112,13 +120,13 @@ func ClientLog(logger *slog.Logger) ttrpc.UnaryClientInterceptor {
 		if !logger.Enabled(ctx, level) {
 			return err
 		}
-		md := make(ttrpc.MD, len(req.GetMetadata()))
+		md := ttrpc.MD{}
 		for _, kv := range req.GetMetadata() {
 			md[kv.GetKey()] = append(md[kv.GetKey()], kv.GetValue())
 		}
 		logger.LogAttrs(ctx, level, "call made",
 			slog.String("method", info.FullMethod),
-			metadataAttr(md),
+			Metadata(md),
 			slog.Duration("duration", duration),
 			slog.String("code", st.Code().String()),
 			errorAttr(st))
@@ -136,6 +144,9 @@ func levelOf(code codes.Code) slog.Level {
 
 // maxLoggedText bounds the text in bytes that a caller can put into a line. A frame would have room for 4 MiB.
 const maxLoggedText = 1 << 10
+
+// maxLoggedValues bounds the values of metadata in a line, because each takes some characters if it is empty, too.
+const maxLoggedValues = 64
 
 // errorAttr returns the attribute for the error. It is empty if the code is OK, and slog omits empty attributes.
 func errorAttr(st *status.Status) slog.Attr {
@@ -156,13 +167,25 @@ func (m metadata) String() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// metadataAttr returns a copy of md as an attribute, because slog handlers may keep it. The attribute is empty if md
-// is. It hides credentials, and gives only the size of metadata over maxLoggedText.
-func metadataAttr(md ttrpc.MD) slog.Attr {
+// Metadata returns the attribute "metadata" for the log: md as JSON, with credentials hidden. The attribute is empty if
+// md is. A caller can send millions of values in one request, so of metadata over 1 KiB or 64 values, the attribute has
+// only the number of values. It is a copy, because slog handlers may keep it.
+func Metadata(md ttrpc.MD) slog.Attr {
 	if len(md) == 0 {
 		return slog.Attr{}
 	}
-	size := 0
+	n, size := 0, 0
+	for name, values := range md {
+		n += max(1, len(values))
+		if size += len(name); n <= maxLoggedValues {
+			for _, v := range values {
+				size += len(v)
+			}
+		}
+	}
+	if n > maxLoggedValues || size > maxLoggedText {
+		return slog.String("metadata", fmt.Sprintf("%d values under %d names", n, len(md)))
+	}
 	logged := metadata(md.Clone())
 	for name, values := range logged {
 		if isSecret(name) {
@@ -170,13 +193,6 @@ func metadataAttr(md ttrpc.MD) slog.Attr {
 				values[i] = "REDACTED"
 			}
 		}
-		size += len(name)
-		for _, v := range values {
-			size += len(v)
-		}
-	}
-	if size > maxLoggedText {
-		return slog.String("metadata", fmt.Sprintf("%d bytes under %d names", size, len(md)))
 	}
 	return slog.Any("metadata", logged)
 }

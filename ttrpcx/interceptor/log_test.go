@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -121,7 +122,10 @@ type uncomparable []string
 func (uncomparable) Error() string { return "uncomparable" }
 
 func TestLogMetadata(t *testing.T) {
-	long := strings.Repeat("x", 1<<20)
+	long, names := strings.Repeat("x", 1<<20), ttrpc.MD{}
+	for i := range 65 {
+		names.Set(strconv.Itoa(i), "")
+	}
 	for name, test := range map[string]struct {
 		sent ttrpc.MD
 		want any // nil: no attribute
@@ -137,7 +141,9 @@ func TestLogMetadata(t *testing.T) {
 				"proxy-authorization": []any{"REDACTED", "REDACTED"},
 			},
 		},
-		"long": {ttrpc.MD{"k": {long}, "l": {"1"}}, "1048579 bytes under 2 names"},
+		"long":  {ttrpc.MD{"k": {long}, "l": {"1"}}, "2 values under 2 names"},
+		"many":  {ttrpc.MD{"k": make([]string, 200_000)}, "200000 values under 1 names"},
+		"names": {names, "65 values under 65 names"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var server, client logBuffer

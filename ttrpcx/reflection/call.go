@@ -181,7 +181,7 @@ func (c *call) encode(file protoreflect.FileDescriptor, room int) ([]byte, error
 	for ; len(queue) > 0; queue = queue[1:] {
 		next := queue[0]
 		if len(answer) == 0 || !c.sent[next.Path()] { // the requested file itself is always sent
-			b, err := proto.Marshal(protodesc.ToFileDescriptorProto(next))
+			b, err := c.encodeFile(next)
 			if err != nil {
 				return nil, status.Errorf(codes.Internal, "file %q: %v", next.Path(), err)
 			}
@@ -203,6 +203,19 @@ func (c *call) encode(file protoreflect.FileDescriptor, room int) ([]byte, error
 		}
 	}
 	return answer, nil
+}
+
+// encodeFile encodes a file once, because that costs far more than a request for it. There are as many entries as the
+// program has files.
+func (s *server) encodeFile(file protoreflect.FileDescriptor) ([]byte, error) {
+	if b, ok := s.encoded.Load(file.Path()); ok {
+		return b.([]byte), nil
+	}
+	b, err := proto.Marshal(protodesc.ToFileDescriptorProto(file))
+	if err == nil {
+		s.encoded.Store(file.Path(), b)
+	}
+	return b, err
 }
 
 func appendBytes(b []byte, field protowire.Number, v []byte) []byte {

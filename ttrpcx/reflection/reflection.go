@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -68,6 +69,7 @@ type server struct {
 	files    *protoregistry.Files
 	types    *protoregistry.Types
 	versions []*version // of reflection itself, which is not in files
+	encoded  sync.Map   // []byte by the path of the file
 }
 
 func (s *server) describe() *ttrpc.ServiceDesc {

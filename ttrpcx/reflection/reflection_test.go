@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -543,4 +544,45 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%s is registered (%v): generated code with that name would panic", name, err)
 		}
 	}
+}
+
+// TestRepeatedRequest checks that a request for a file that was asked for before costs less than encoding it again.
+func TestRepeatedRequest(t *testing.T) {
+	services, err := reflection.Services(reflection.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := services["grpc.reflection.v1.ServerReflection"].Streams["ServerReflectionInfo"].Handler
+	file := descriptorpb.File_google_protobuf_descriptor_proto
+	const n = 100
+	asked := testing.AllocsPerRun(1, func() {
+		requests := &requests{left: n, path: file.Path()}
+		if _, err := handler(t.Context(), requests); err != nil || requests.answered < n*10_000 {
+			t.Fatalf("%d bytes of answers, %v", requests.answered, err)
+		}
+	})
+	encoded := testing.AllocsPerRun(1, func() { _, _ = proto.Marshal(protodesc.ToFileDescriptorProto(file)) })
+	if asked/n > encoded/10 {
+		t.Errorf("a request costs %v allocations, where encoding the file costs %v", asked/n, encoded)
+	}
+}
+
+// requests is a stream with requests for a file.
+type requests struct {
+	left, answered int
+	path           string
+}
+
+func (r *requests) RecvMsg(m any) error {
+	if r.left--; r.left < 0 {
+		return io.EOF
+	}
+	name := protowire.AppendString(protowire.AppendTag(nil, 3, protowire.BytesType), r.path) // file_by_filename
+	m.(proto.Message).ProtoReflect().SetUnknown(name)
+	return nil
+}
+
+func (r *requests) SendMsg(m any) error {
+	r.answered += proto.Size(m.(proto.Message))
+	return nil
 }

@@ -77,9 +77,9 @@ func TestLimit(t *testing.T) {
 		if got := len(took()); got != 64+5 {
 			t.Errorf("%d lines of different messages, want 69", got)
 		}
-		_ = limiter.Flush(ctx)
+		_ = loglimit.Flush(ctx, limiter)
 		want(map[string]int{held(`"other messages"`, 9931): 1})
-		_ = limiter.Flush(ctx)
+		_ = loglimit.Flush(ctx, limiter)
 		want(map[string]int{})
 
 		// Records with a level that is not enabled are not logged and not counted.
@@ -104,6 +104,27 @@ func TestHandler(t *testing.T) {
 		}
 		return line
 	})
+}
+
+// TestCodes checks that records with another code are of another kind, and that a limit takes the place of another.
+func TestCodes(t *testing.T) {
+	var lines bytes.Buffer
+	limiter := loglimit.New(loglimit.New(slog.NewTextHandler(&lines, nil), 1), 2)
+	log := slog.New(limiter)
+	for i := range 5 {
+		log.Info("call", "i", i, "code", "OK")
+	}
+	log.Info("call", "code", "Internal")
+	if err := loglimit.Flush(t.Context(), limiter); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]int{
+		"msg=call i=": 2, "msg=call code=Internal": 1, "message=call code=OK lines=3": 1, "\n": 4,
+	} {
+		if got := strings.Count(lines.String(), text); got != want {
+			t.Errorf("%d lines with %q, want %d:\n%s", got, text, want, &lines)
+		}
+	}
 }
 
 // TestSharedCounts checks that derived loggers share the counts.
