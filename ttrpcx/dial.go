@@ -145,6 +145,9 @@ func (c *clientTLS) Read(p []byte) (int, error) {
 	return n, refusedByServer(err)
 }
 
+// Close closes the connection within a second or so, whatever the server does.
+func (c *clientTLS) Close() error { return closeTLS(c.Conn) }
+
 func refusedByServer(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" { // an alert, in crypto/tls
 		return fmt.Errorf("the server refused the connection: %w", op.Err)

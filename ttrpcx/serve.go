@@ -2,7 +2,6 @@ package ttrpcx
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,13 +16,10 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-// lastAnswersTimeout is the time that peers have, when Serve stops, to read the answers to their last calls.
-const lastAnswersTimeout = time.Second
-
-// Serve lets server answer the calls that arrive at l, until ctx ends or l fails. Then it closes l, waits until the
-// open calls have finished, and closes the connections. New calls get Unavailable meanwhile. If
-// ServerOptions.ShutdownTimeout is too short for the open calls, they are cut off, and Serve returns an error that says
-// so. server cannot serve again.
+// Serve lets server answer the calls that arrive at l, until ctx ends or l is closed. Then it closes l, waits until the
+// open calls have finished and the peers have their answers, and closes the connections. New calls get Unavailable
+// meanwhile. If ServerOptions.ShutdownTimeout is too short for that, the rest is cut off, and Serve returns an error that
+// says so. It returns within ShutdownTimeout and 2 s, whatever peers do. server cannot serve again.
 //
 // Only peers that l's options allow can call server. Handlers get the caller from PeerFromContext. A wire.Guard checks
 // and limits what the peers send.
@@ -39,24 +35,43 @@ func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
 		users:  map[string]int{},
 		conns:  map[*servedConn]struct{}{},
 	}
+	total, user, handshakes := l.options.limits(descriptorLimit())
+	s.maxTotal, s.maxUser, s.strangers = total, user, newStrangers(handshakes)
 	s.base, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer s.cancel()
-	s.notify("READY=1")
 
-	accepting := make(chan error, 1)
-	go func() { accepting <- s.accept(ctx) }()
-	var failed error
+	accepting := make(chan struct{})
+	go func() {
+		defer close(accepting)
+		s.accept(ctx)
+	}()
+	stopping, notified := make(chan struct{}), make(chan struct{})
+	go func() { // systemd may be busy
+		defer close(notified)
+		s.notify("READY=1")
+		<-stopping
+		s.notify("STOPPING=1")
+	}()
 	select {
 	case <-ctx.Done():
-		_ = l.Close()
-		failed = <-accepting
-	case failed = <-accepting:
-		_ = l.Close()
+	case <-accepting:
 	}
-	s.notify("STOPPING=1")
-	err := errors.Join(failed, s.drain())
-	_ = loglimit.Flush(ctx, s.events) // a log that cannot be written is not an error of the server
-	return err
+	close(stopping)
+	stopped := make(chan error, 1)
+	go func() {
+		_ = l.Close()
+		<-accepting
+		err := s.drain()
+		_ = loglimit.Flush(ctx, s.events) // a log that cannot be written is not an error of the server
+		waitAll([]<-chan struct{}{notified}, endInputTimeout)
+		stopped <- err
+	}()
+	select {
+	case err := <-stopped:
+		return err
+	case <-time.After(l.options.ShutdownTimeout + stopTimeout):
+		return fmt.Errorf("stop: connections or the Logger do not end %v after the ShutdownTimeout", stopTimeout)
+	}
 }
 
 // serveRun is one run of Serve.
@@ -67,13 +82,19 @@ type serveRun struct {
 	events  loglimit.Handler
 	base    context.Context // the parent of every connection's context
 	cancel  context.CancelFunc
-	pending sync.WaitGroup // running serveConn
+	pending sync.WaitGroup // running handshakes
+
+	strangers         *strangers
+	maxTotal, maxUser int
 
 	mu    sync.Mutex
-	total int            // connections, handshakes included
+	total int            // connections, without those in strangers
 	users map[string]int // the same, by Peer.user
 	conns map[*servedConn]struct{}
 	state serveState
+	end   time.Time // when linger must give up, once the state is not stateServing
+	lost  int       // bytes that did not reach their peers since then
+	gone  int       // the peers of these
 }
 
 type serveState int
@@ -84,49 +105,44 @@ const (
 	stateClosing             // new connections are closed
 )
 
-// accept takes connections until the listener is closed.
-func (s *serveRun) accept(ctx context.Context) error {
+// accept takes connections until the listener is closed. Any other error may go away: for example, too many files are
+// open until connections close.
+func (s *serveRun) accept(ctx context.Context) {
 	var pause time.Duration
 	for {
 		conn, err := s.listener.Accept()
-		switch {
-		case err == nil:
+		if err == nil {
 			pause = 0
-			s.pending.Go(func() { s.serveConn(conn) })
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		case isTemporary(err):
-			// For example, too many files are open until connections close.
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.warn("accept failed; trying again", "error", err, "pause", pause)
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-			}
-		default:
-			return fmt.Errorf("accept at %s: %w", s, err)
+			s.receive(conn)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		s.warn("accept failed; trying again", "error", err, "pause", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
 		}
 	}
 }
 
-func isTemporary(err error) bool {
-	temporary, ok := errors.AsType[interface {
-		error
-		Temporary() bool
-	}](err)
-	return ok && temporary.Temporary()
-}
-
-// serveConn finds out which peer has connected, and passes the connection to ttrpc if the peer is allowed.
-func (s *serveRun) serveConn(conn net.Conn) {
-	peer := Peer{Addr: conn.RemoteAddr()}
-	served, err := s.admit(conn, &peer)
-	if err != nil {
+// serveConn passes a connection to ttrpc, unless the peer is refused already or has too many. raw is the connection
+// below TLS; without TLS, it is conn.
+func (s *serveRun) serveConn(raw, conn net.Conn, peer Peer, refused error) {
+	if refused == nil {
+		refused = s.enter(peer.user())
+	}
+	if refused != nil {
+		_ = raw.Close()
 		if s.base.Err() == nil {
-			s.warn("connection refused", "peer", peer, "reason", err)
+			s.warn("connection refused", "peer", peer, "reason", refused)
 		}
-		_ = conn.Close()
 		return
+	}
+	served := &servedConn{
+		GuardedConn: s.guard.Wrap(conn, peer.user()), inner: conn, run: s, peer: peer, ended: make(chan struct{}),
 	}
 	if !s.add(served) {
 		_ = served.Close()
@@ -134,129 +150,13 @@ func (s *serveRun) serveConn(conn net.Conn) {
 	}
 	// ttrpc's Serve accepts the connection, starts its goroutine and returns the error of the second Accept.
 	ctx := served.Account().NewContext(context.WithValue(s.base, peerKey{}, peer))
-	err = s.server.Serve(ctx, &oneConnListener{conn: served})
+	err := s.server.Serve(ctx, &oneConnListener{conn: served})
 	if !errors.Is(err, io.EOF) {
 		_ = served.Close()
 		if s.base.Err() == nil {
 			s.warn("ttrpc refused a connection", "peer", peer, "error", err)
 		}
 	}
-}
-
-// admit checks the peer and the limits, and does the TLS handshake. It fills in the peer, and returns the connection
-// for ttrpc, or an error if the peer is refused.
-func (s *serveRun) admit(conn net.Conn, peer *Peer) (*servedConn, error) {
-	if err := s.options.Allow.identify(conn, peer); err != nil {
-		return nil, err
-	}
-	user := peer.user()
-	if err := s.enter(user); err != nil {
-		return nil, err
-	}
-	if s.tls != nil {
-		tlsConn, err := s.handshake(conn)
-		s.leave(user)
-		if err != nil {
-			return nil, err
-		}
-		conn, peer.Certificate = tlsConn, tlsConn.ConnectionState().PeerCertificates[0]
-		user = peer.user()
-		if err := s.enter(user); err != nil {
-			return nil, err
-		}
-	}
-	served := &servedConn{GuardedConn: s.guard.Wrap(conn, user), inner: conn, ended: make(chan struct{})}
-	served.release = func() {
-		if err := served.Err(); err != nil {
-			s.warn("connection closed", "peer", *peer, "reason", err)
-		}
-		s.remove(served)
-		s.leave(user)
-	}
-	return served, nil
-}
-
-func (s *serveRun) handshake(conn net.Conn) (*tls.Conn, error) {
-	ctx, cancel := context.WithTimeout(s.base, s.options.IOTimeout)
-	defer cancel()
-	tlsConn := tls.Server(conn, s.tls.server())
-	err := tlsConn.HandshakeContext(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, fmt.Errorf("TLS handshake not finished within %v", s.options.IOTimeout)
-	} else if err != nil {
-		return nil, fmt.Errorf("TLS handshake: %w", err)
-	}
-	return tlsConn, nil
-}
-
-// drain ends all connections. Their open calls have ShutdownTimeout to finish.
-func (s *serveRun) drain() error {
-	s.setState(stateDraining)
-	if n := s.calls(); n > 0 {
-		s.options.Logger.Info("waiting for open calls", "calls", n, "timeout", s.options.ShutdownTimeout)
-	}
-	// First tell all connections, then wait for all. They stay open until the last one is done, to answer late calls.
-	var drained []<-chan struct{}
-	for _, c := range s.open() {
-		drained = append(drained, c.Drain())
-	}
-	var cut error
-	if late := waitAll(drained, s.options.ShutdownTimeout); late > 0 {
-		what := fmt.Sprintf("answers to %d peers", late)
-		if n := s.calls(); n > 0 {
-			what = fmt.Sprintf("%d calls", n)
-		}
-		cut = fmt.Errorf("stop: %s were cut off after %v", what, s.options.ShutdownTimeout)
-	}
-
-	s.setState(stateClosing)
-	if cut == nil {
-		s.cancel() // ends handshakes
-		s.pending.Wait()
-		s.answerLast()
-	}
-	var closed sync.WaitGroup
-	for _, c := range s.open() {
-		closed.Go(func() { _ = c.Close() }) // it may wait for the peer
-	}
-	closed.Wait()
-	// Cancel the remaining handlers after the connections are closed. Otherwise clients would get the handlers'
-	// Canceled, which looks as if the client had cancelled the call.
-	s.cancel()
-	s.pending.Wait()
-	_ = s.server.Close()
-	return cut
-}
-
-// answerLast ends the input of all connections. ttrpc ends each connection when it has read the bytes that have
-// arrived. On Linux, a peer on a unix socket cannot write any more then, so every call that it could send gets an
-// answer. On TCP, a request that the peer sends from then on is lost.
-func (s *serveRun) answerLast() {
-	var ended []<-chan struct{}
-	for _, c := range s.open() {
-		c.closeRead()
-		ended = append(ended, c.ended)
-	}
-	waitAll(ended, lastAnswersTimeout)
-}
-
-// waitAll waits until all channels are closed or the timeout is over. It returns how many are not closed.
-func waitAll(all []<-chan struct{}, timeout time.Duration) (late int) {
-	timer, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	for _, c := range all {
-		select {
-		case <-c:
-			continue
-		case <-timer.Done():
-		}
-		select {
-		case <-c:
-		default:
-			late++
-		}
-	}
-	return late
 }
 
 // eventBurst is how many lines of one kind are logged in a minute, because peers can cause as many as they like.
@@ -273,35 +173,23 @@ func (s *serveRun) notify(state string) {
 	}
 }
 
-// enter counts a connection of the user, or returns an error if a limit is reached.
-func (s *serveRun) enter(user string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch n := s.users[user]; {
-	case s.total >= s.options.MaxConnections:
-		return fmt.Errorf("%d connections are open, which is the limit", s.total)
-	case n >= s.options.MaxUserConnections:
-		return fmt.Errorf("%d connections of %s are open, which is the limit for one user", n, user)
-	}
-	s.total++
-	s.users[user]++
-	return nil
-}
-
-// leave undoes enter.
-func (s *serveRun) leave(user string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.total--
-	if s.users[user]--; s.users[user] == 0 {
-		delete(s.users, user)
-	}
-}
-
 func (s *serveRun) setState(next serveState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.state == stateServing {
+		s.end = time.Now().Add(s.options.ShutdownTimeout + lastAnswersTimeout)
+	}
 	s.state = next
+}
+
+// lingerUntil returns when linger must give up.
+func (s *serveRun) lingerUntil() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == stateServing {
+		return time.Now().Add(lastAnswersTimeout)
+	}
+	return s.end
 }
 
 // add reports whether the connection can still be served.
@@ -318,10 +206,23 @@ func (s *serveRun) add(c *servedConn) bool {
 	return true
 }
 
-func (s *serveRun) remove(c *servedConn) {
+// remove ends the count of a connection. lost is what linger has returned for it.
+func (s *serveRun) remove(c *servedConn, lost int) {
+	reason := c.Err()
+	if reason == nil && lost > 0 {
+		reason = fmt.Errorf("the peer has not taken %d bytes that were written to it", lost)
+	}
+	if reason != nil {
+		s.warn("connection closed", "peer", c.peer, "reason", reason)
+	}
+	s.leave(c.peer.user())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	if s.state != stateServing && lost > 0 {
+		s.lost += lost
+		s.gone++
+	}
 }
 
 func (s *serveRun) open() []*servedConn {
@@ -343,33 +244,26 @@ func (s *serveRun) calls() int {
 	return n
 }
 
-// servedConn is an admitted connection. Close calls release, which ends its count.
+// servedConn is an admitted connection.
 type servedConn struct {
 	*wire.GuardedConn
-	inner   net.Conn
-	once    sync.Once
-	release func()
-	ended   chan struct{} // closed after release
+	inner net.Conn
+	run   *serveRun
+	peer  Peer
+	once  sync.Once
+	ended chan struct{} // closed when Close is done
 }
 
+// Close gives the peer time to take what was written, closes the connection, and ends its count.
 func (c *servedConn) Close() error {
-	err := c.GuardedConn.Close()
 	c.once.Do(func() {
-		c.release()
+		c.CloseWrite()
+		lost := linger(c.inner, c.run.lingerUntil())
+		_ = c.GuardedConn.Close()
+		c.run.remove(c, lost)
 		close(c.ended)
 	})
-	return err
-}
-
-// closeRead makes Read return io.EOF after the bytes that have arrived.
-func (c *servedConn) closeRead() {
-	conn := c.inner
-	if tlsConn, ok := conn.(*tls.Conn); ok {
-		conn = tlsConn.NetConn()
-	}
-	if half, ok := conn.(interface{ CloseRead() error }); ok {
-		_ = half.CloseRead()
-	}
+	return nil
 }
 
 // oneConnListener is a listener that accepts one connection, and then returns io.EOF.

@@ -411,6 +411,37 @@ func TestCertificatesAreReloaded(t *testing.T) {
 	}
 }
 
+// TestAuthorityIsWithdrawn takes an authority away while the key cannot be read. Its certificates are refused at once.
+func TestAuthorityIsWithdrawn(t *testing.T) {
+	a, other := newAuthority(t), newAuthority(t)
+	files, clientFiles := a.issue("server"), a.issue("client")
+	s := serveTLS(t, files)
+	connect := func() error {
+		conn := tls.Client(rawDial(t, s.address), unverified(t, clientFiles))
+		if err := conn.Handshake(); err != nil {
+			return err
+		}
+		_, err := conn.Read(make([]byte, 1)) // the refusal comes after the client's handshake
+		return err
+	}
+	for _, name := range []string{files.Key, files.Cert} {
+		if err := os.WriteFile(name, []byte("broken"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pem, err := os.ReadFile(other.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(a.file, append(pem, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, connect(), "unknown certificate authority")
+	if len(s.log.lines("level=ERROR", "cannot be used", files.Key)) != 1 || len(s.log.lines("reloaded")) != 1 {
+		t.Errorf("logged %q, want that the key cannot be used and that the authorities were reloaded", s.log.lines())
+	}
+}
+
 // unverified returns the configuration of a client that accepts any server.
 func unverified(t *testing.T, files ttrpcx.TLSFiles) *tls.Config {
 	t.Helper()

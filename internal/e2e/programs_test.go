@@ -26,13 +26,14 @@ import (
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
-// binaries builds the server, the client and the stock program when the first test needs them. It is not done in
+// binaries builds the server, the client, the stock program and the maker of certificates when the first test needs them. It is not done in
 // TestMain, because the go command's cache of results only considers files that a test opens. TestMain removes the
 // binaries.
 var binaries = sync.OnceValue(func() string {
 	dir, err := os.MkdirTemp("", "e2e-")
 	if err == nil {
-		err = proctest.Build(dir, "../..", "./internal/e2e/server", "./internal/e2e/client", "./internal/e2e/stock")
+		err = proctest.Build(dir, "../..", "./internal/e2e/server", "./internal/e2e/client", "./internal/e2e/stock",
+			"./internal/dev/certs")
 	}
 	if err != nil {
 		panic(err)

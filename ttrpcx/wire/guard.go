@@ -297,9 +297,9 @@ func (c *GuardedConn) wrote() {
 	c.countQueue()
 }
 
-// Close refuses further writes, gives the peer up to a second (or the IOTimeout, if shorter) to take what is queued,
-// and closes the connection underneath.
-func (c *GuardedConn) Close() error {
+// CloseWrite refuses further writes and gives the peer up to a second (or the IOTimeout, if shorter) to take what is
+// queued. It leaves the connection underneath open.
+func (c *GuardedConn) CloseWrite() {
 	c.mu.Lock()
 	c.end()
 	c.out.finish()
@@ -310,6 +310,11 @@ func (c *GuardedConn) Close() error {
 	c.parked, c.order = nil, nil
 	c.mu.Unlock()
 	c.guard.received(c)
+}
+
+// Close does what CloseWrite does, and closes the connection underneath.
+func (c *GuardedConn) Close() error {
+	c.CloseWrite()
 	return c.conn.Close()
 }
 
