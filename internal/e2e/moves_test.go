@@ -5,13 +5,10 @@ package e2e
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
-	"net"
-	"os"
+	"math/rand/v2"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/containerd/ttrpc"
@@ -55,31 +52,33 @@ func marshal(m proto.Message) []byte {
 	return b
 }
 
-func (s *session) text(most int) string {
-	b := make([]byte, s.rng.IntN(most+1))
+func (p *peer) text(most int) string {
+	b := make([]byte, p.rng.IntN(most+1))
 	for i := range b {
-		b[i] = 'a' + byte(s.rng.IntN(26))
+		b[i] = 'a' + byte(p.rng.IntN(26))
 	}
 	return string(b)
 }
 
-func (s *session) words(most int) []string {
+func (p *peer) words(most int) []string {
 	var words []string
-	for range s.rng.IntN(most + 1) {
-		words = append(words, "w"+s.text(8))
+	for range p.rng.IntN(most + 1) {
+		words = append(words, "w"+p.text(8))
 	}
 	return words
 }
 
-func (s *session) bytes(most int) []byte {
-	b := make([]byte, s.rng.IntN(most+1))
+func (p *peer) bytes(most int) []byte {
+	b := make([]byte, p.rng.IntN(most+1))
 	for i := range b {
-		b[i] = byte(s.rng.Uint32())
+		b[i] = byte(p.rng.Uint32())
 	}
 	return b
 }
 
-func pick[T any](s *session, of ...T) T { return of[s.rng.IntN(len(of))] }
+func pick[T any](s *session, of ...T) T { return oneOf(s.rng, of...) }
+
+func oneOf[T any](rng *rand.Rand, of ...T) T { return of[rng.IntN(len(of))] }
 
 // oneResponse is for a stream with one response. check checks the response.
 func oneResponse(check func(*ttrpc.Response) error) func([]frame) (bool, error) {
@@ -368,8 +367,6 @@ var endings = []ending{
 	{"half a frame", 6, (*session).half},
 	{"streams over the limit", 1, (*session).tooManyStreams},
 	{"calls over the limit", 1, (*session).tooManyCalls},
-	{"many connections", 1, (*session).manyConnections},
-	{"never read", 1, (*session).neverRead},
 }
 
 func (s *session) ending() ending {
@@ -402,7 +399,7 @@ func (s *session) leave() error {
 		s.send(o.frames[:1+s.rng.IntN(len(o.frames))]...)
 	}
 	if s.rng.IntN(2) == 0 {
-		_ = s.conn.CloseWrite()
+		s.closeWrite()
 		return s.cut()
 	}
 	return nil
@@ -538,7 +535,7 @@ func (s *session) garbage() error {
 	s.sent.Add(1)
 	s.write(b)
 	if s.rng.IntN(2) == 0 {
-		_ = s.conn.CloseWrite()
+		s.closeWrite()
 		return s.cut()
 	}
 	return nil
@@ -556,7 +553,7 @@ func (s *session) half() error {
 	s.sent.Add(1)
 	s.write(b[:s.rng.IntN(len(b))])
 	if s.rng.IntN(2) == 0 {
-		_ = s.conn.CloseWrite()
+		s.closeWrite()
 		return s.cut()
 	}
 	return nil
@@ -607,42 +604,4 @@ func (s *session) tooManyCalls() error {
 		ops = append(ops, pick(s, s.unary, s.split)())
 	}
 	return s.do(ops...)
-}
-
-// manyConnections opens connections and sends nothing on them.
-func (s *session) manyConnections() error {
-	for range 100 {
-		conn, err := net.Dial("unix", s.path)
-		if errors.Is(err, syscall.EAGAIN) {
-			break // the server's backlog is full
-		} else if err != nil {
-			return err
-		}
-		defer func() { _ = conn.Close() }()
-	}
-	return s.do(s.unary())
-}
-
-// neverRead asks for many answers and reads none.
-func (s *session) neverRead() error {
-	conn, err := net.Dial("unix", s.path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	b := wire.AppendFrame(nil, header(1, wire.TypeRequest, wire.FlagRemoteOpen), request("Echo", 0, nil).payload)
-	m := marshal(&testv1.EchoRequest{Message: strings.Repeat("x", 4<<10)})
-	for range 500 {
-		b = wire.AppendFrame(b, header(1, wire.TypeData, 0), m)
-	}
-	// The server stops reading after some time. Without a deadline, the write would then wait forever.
-	if err := conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
-		return err
-	}
-	n, err := conn.Write(b)
-	s.sent.Add(int64(n / len(m)))
-	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) || s.blind {
-		return nil
-	}
-	return err
 }

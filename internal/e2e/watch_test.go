@@ -58,7 +58,7 @@ const (
 
 var counted = []string{logUnary, logSplit, logJoin, logEcho, logEnd, logClosed, logRefused}
 
-// keep counts a line of standard error. It returns true for lines that are not counted.
+// keep counts a line of standard error. It returns true for lines that are not counted, or that the server limits.
 func (w *watched) keep(line []byte) bool {
 	const prefix = len("15:04:05.000 INFO  ")
 	if len(line) < prefix {
@@ -71,7 +71,7 @@ func (w *watched) keep(line []byte) bool {
 			w.logged[message]++
 			close(w.changed)
 			w.changed = make(chan struct{})
-			return false
+			return message == logClosed || message == logRefused
 		}
 	}
 	return true
@@ -107,16 +107,6 @@ func (w *watched) count(message string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.logged[message]
-}
-
-// untilIdle waits until the server has no more descriptors than before, and until all handlers that have logged their
-// start have logged their end.
-func (w *watched) untilIdle(t testing.TB, before int) {
-	t.Helper()
-	w.until(t, "closing its descriptors", func() bool { return w.descriptors(t) <= before })
-	w.until(t, "the end of all handlers", func() bool {
-		return w.logged[logEnd] >= w.logged[logUnary]+w.logged[logSplit]+w.logged[logJoin]+w.logged[logEcho]
-	})
 }
 
 // goroutines ends the server with SIGQUIT, on which Go prints the stacks of all goroutines. It returns those that wait
@@ -186,19 +176,36 @@ func (w *watched) descriptors(t testing.TB) int {
 // memory returns a number of bytes from /proc/PID/status, such as VmRSS or its peak, VmHWM.
 func (w *watched) memory(t testing.TB, name string) int64 {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.Process.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
+	n, ok := w.status(name)
+	if !ok {
+		t.Fatalf("no %s of the server", name)
 	}
+	return n
+}
+
+func (w *watched) status(name string) (n int64, ok bool) {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.Process.Process.Pid))
 	for line := range strings.Lines(string(status)) {
 		if value, ok := strings.CutPrefix(line, name+":"); ok {
 			kib, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return kib << 10
+			return kib << 10, err == nil
 		}
 	}
-	t.Fatalf("no %s in %s", name, status)
-	return 0
+	return 0, false
+}
+
+// limitMemory kills the server before the machine suffers.
+func (w *watched) limitMemory(limit int64) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.Ended():
+			return
+		case <-tick.C:
+			if rss, _ := w.status("VmRSS"); rss > limit {
+				_ = w.Process.Process.Kill()
+			}
+		}
+	}
 }
