@@ -48,7 +48,7 @@ type ServerOptions struct {
 	// MaxMemory is the number of bytes that the calls of all users may make the server hold, as an estimate: messages
 	// that arrive, wait, run or are answered, and what handlers Reserve. Further calls get ResourceExhausted. One user
 	// may hold as much as is left for all others, and twice as much with answers: half of it, or two thirds, if there
-	// is no other. Without NewServer, answers and messages of streams count only in part: see wire.Guard. Default: 256
+	// is no other. Without NewServer, answers and messages of streams count only in part: see wire.Guard. Default: 128
 	// MiB.
 	MaxMemory int
 

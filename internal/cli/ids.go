@@ -55,4 +55,6 @@ func lookupGroup(name string) (string, error) {
 	return g.Gid, nil
 }
 
-func lookupMachine(name string) (string, error) { return "", fmt.Errorf("%q is not a CID: want a number", name) }
+func lookupMachine(name string) (string, error) {
+	return "", fmt.Errorf("%q is not a CID: want a number", name)
+}

@@ -34,7 +34,7 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	flags.Var((*positiveInt)(&o.MaxUserCalls), "max-user-calls",
 		"`number` of calls of one user that run at once, on all connections")
 	memory := heapfloor.Size(o.MaxMemory)
-	flags.Var(&memory, "max-memory", "`size`, such as 256MiB, that calls may make the server hold; a user half of it")
+	flags.Var(&memory, "max-memory", "`size`, such as 128MiB, that calls may make the server hold; a user half of it")
 	flags.Var((*positiveInt)(&o.MaxConnections), "max-connections", "`number` of connections of all users")
 	flags.Var((*positiveInt)(&o.MaxUserConnections), "max-user-connections",
 		"`number` of connections of one user (default three quarters of -max-connections)")
@@ -64,7 +64,7 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 		return o, err
 	}
 	if o.MaxMemory = int(memory); o.MaxMemory == 0 {
-		return o, Usagef("-max-memory is 0: want a size above zero, such as 256MiB")
+		return o, Usagef("-max-memory is 0: want a size above zero, such as 128MiB")
 	}
 	if err := o.Validate(); err != nil {
 		return o, &UsageError{err}

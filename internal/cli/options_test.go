@@ -26,7 +26,7 @@ func TestServerFlags(t *testing.T) {
 	t.Setenv("TTRPC_ADDRESS", "/run/s")
 	on, off := true, false
 	defaults := ttrpcx.ServerOptions{
-		Address: "/run/s", MaxCalls: 256, MaxUserCalls: 4096, MaxMemory: 256 << 20, MaxConnections: 16384,
+		Address: "/run/s", MaxCalls: 256, MaxUserCalls: 4096, MaxMemory: 128 << 20, MaxConnections: 16384,
 		IOTimeout: 30 * time.Second, ShutdownTimeout: 10 * time.Second, MaxLogLines: 100,
 	}
 	const tcp = "tcp://localhost:1"

@@ -315,6 +315,10 @@ func TestOldRuntime(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, listener) }()
 	old.run(0, old.path("old"), "call", path)
+	// This client cannot receive while it sends, so it would hang if the server did not read on.
+	for callers, size := range map[string]string{"500": "20000", "1000": "4000", "16": "1000000"} {
+		old.run(0, old.path("old"), "call", path, callers, size)
+	}
 	stop()
 	if err := <-served; err != nil {
 		t.Error(err)

@@ -530,7 +530,7 @@ func TestKillAndRestart(t *testing.T) {
 		}
 	}
 	answered, lost := int(calls.answered.Load()), int(calls.lost.Load())
-	if ran < answered || ran > answered+lost {
+	if ran > answered+lost { // a killed server has not written all that it has logged
 		t.Errorf("servers ran %d calls; %d were answered and %d may have run", ran, answered, lost)
 	}
 	t.Logf("%d kills: %d calls answered, %d lost, %d not sent; %d messages echoed, %d streams lost, %d not opened",

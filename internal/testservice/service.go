@@ -23,6 +23,9 @@ type Service struct {
 	// Text gets the text of each message that arrives, in Split each word of it, and returns the text to answer with.
 	// An error ends the call. ErrEnd ends the call with success, after the answers so far. Default: the text itself.
 	Text func(ctx context.Context, text string) (string, error)
+
+	// Keep gets the number of bytes that Join keeps in addition, for each word. An error ends the call. Default: none.
+	Keep func(ctx context.Context, n int) error
 }
 
 var _ testv1.TestService = Service{}
@@ -99,6 +102,11 @@ func (s Service) Join(ctx context.Context, stream testv1.Test_JoinServer) (*test
 		word, err := s.text(ctx, req.GetWord())
 		if err != nil && !errors.Is(err, ErrEnd) {
 			return nil, err
+		}
+		if s.Keep != nil {
+			if err := s.Keep(ctx, 2*(len(word)+1)); err != nil { // a Builder may have twice the room that it needs
+				return nil, err
+			}
 		}
 		if n > 0 {
 			text.WriteByte(' ')

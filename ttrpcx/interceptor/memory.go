@@ -87,8 +87,9 @@ type inbox struct {
 	stopped  bool  // nobody receives any more
 }
 
-// messageCost is what a message takes in an inbox apart from its bytes.
-const messageCost = 64
+// cost returns what a message takes in an inbox: a few words, and twice its bytes, because ttrpc's buffer is still there
+// when it is put in, and the handler's message when it is taken out.
+func cost(encoded []byte) int { return 64 + 2*len(encoded) }
 
 // fill receives messages until the stream ends. An empty message keeps what it unmarshals, because it knows no fields.
 func (b *inbox) fill(stream ttrpc.StreamServer) {
@@ -110,7 +111,7 @@ func (b *inbox) put(encoded []byte, err error) {
 		return
 	}
 	if err == nil && b.call != nil {
-		err = b.call.Reserve(messageCost + len(encoded))
+		err = b.call.Reserve(cost(encoded))
 	}
 	if b.err = err; err == nil {
 		b.messages = append(b.messages, encoded)
@@ -137,14 +138,14 @@ func (b *inbox) next() (encoded []byte, ok bool, err error) {
 	if b.messages = b.messages[1:]; len(b.messages) == 0 {
 		b.messages = nil // keeps no room of its busiest time
 	}
-	b.release(len(encoded))
+	b.release(encoded)
 	b.signal() // for another goroutine that receives
 	return encoded, true, nil
 }
 
-func (b *inbox) release(n int) {
+func (b *inbox) release(encoded []byte) {
 	if b.call != nil {
-		b.call.Release(messageCost + n)
+		b.call.Release(cost(encoded))
 	}
 }
 
@@ -154,7 +155,7 @@ func (b *inbox) stop() {
 	defer b.mu.Unlock()
 	b.stopped = true
 	for _, encoded := range b.messages {
-		b.release(len(encoded))
+		b.release(encoded)
 	}
 	b.messages = nil
 }

@@ -86,10 +86,11 @@ func (s sendableStream) SendMsg(m any) error {
 		return err
 	}
 	if s.call != nil {
-		if err := s.call.Reserve(size); err != nil {
+		held := 2 * size // the message and its encoding
+		if err := s.call.Reserve(held); err != nil {
 			return err
 		}
-		defer s.call.Release(size)
+		defer s.call.Release(held)
 	}
 	return s.StreamServer.SendMsg(m)
 }

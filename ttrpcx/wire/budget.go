@@ -11,7 +11,7 @@ import (
 
 const (
 	// DefaultMaxMemory is the number of bytes that calls may hold if the options do not say.
-	DefaultMaxMemory = 256 << 20
+	DefaultMaxMemory = 128 << 20
 
 	// DefaultMaxUserCalls is the number of handlers that may run for one user if the options do not say.
 	DefaultMaxUserCalls = 4096
@@ -19,9 +19,9 @@ const (
 	// callCost is what a call takes apart from its messages, in bytes: most of it is the stack of its handler.
 	callCost = 8 << 10
 
-	// copies is how often a message is in memory: for a request, ttrpc has the frame, the payload and the handler's
-	// message; for an answer, the message's encoding and the frame.
-	requestCopies, answerCopies = 3, 2
+	// A request is in memory as a frame, as its payload and as the handler's message, a message of a stream without the
+	// second. An answer is the message's encoding and the frame.
+	requestCopies, messageCopies, answerCopies = 3, 2, 2
 
 	// largeAnswer is the length in bytes from which answers count. callCost covers shorter ones.
 	largeAnswer = 4 << 10

@@ -28,6 +28,9 @@ const (
 	// memoryTimeout is how long a frame waits for memory before it is refused.
 	memoryTimeout = 1500 * time.Millisecond
 
+	// maxPause is the longest pause before it looks again whether there is memory.
+	maxPause = 50 * time.Millisecond
+
 	// stallTime and stallBytes say who loses memory for which somebody waits: a peer that has brought fewer bytes of a
 	// frame in that time.
 	stallTime  = time.Second
@@ -46,7 +49,7 @@ type GuardOptions struct {
 	// inside of interceptor.Memory count. Default: 4096.
 	MaxUserCalls int
 
-	// MaxMemory is how many bytes the calls of all users may hold: see Guard. Default: 256 MiB.
+	// MaxMemory is how many bytes the calls of all users may hold: see Guard. Default: 128 MiB.
 	MaxMemory int
 
 	// IOTimeout is how long a peer may take to send the rest of a frame or to take what is written to it before its

@@ -285,7 +285,7 @@ func (c *GuardedConn) admit(h Header, inHand int, mayWait bool) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	start := clock()
-	for pause := time.Millisecond; ; pause *= 2 {
+	for pause := time.Millisecond; ; pause = min(2*pause, maxPause) {
 		v, err := c.judge.judge(h)
 		if err != nil {
 			return false, err
@@ -322,7 +322,7 @@ func costOf(h Header, v verdict, inHand int) int64 {
 	case v == park && h.Type == TypeRequest:
 		return parkedCost + n*requestCopies
 	case v == park || v == pass && inHand < HeaderSize+int(n):
-		return n
+		return n * messageCopies
 	}
 	return 0
 }

@@ -39,14 +39,18 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 			options.Logger.InfoContext(ctx, strings.ToLower(method)+" call")
 			return nil
 		},
+		Keep: ttrpcx.Reserve,
 		Text: func(_ context.Context, text string) (string, error) {
 			if strings.HasPrefix(text, "#") {
 				name, _, _ := strings.Cut(text, " ")
 				_, err := records.WriteString(name + "\n")
 				return text, err
 			}
-			if text == "slow" {
+			switch text {
+			case "slow":
 				time.Sleep(500 * time.Millisecond)
+			case "stubborn": // does not end with its call
+				<-ctx.Done()
 			}
 			return text, nil
 		},

@@ -1,16 +1,19 @@
 // Stock is a server and a client of the tests' service that use ttrpc without this project's library. Tests run them
 // with this project's client and server, also built with an older ttrpc.
 //
-// Usage: stock serve PATH | stock call PATH. PATH is that of a unix socket. "serve" prints "serving" on standard error
-// when it listens. "call" makes a call of each kind and fails if an answer is wrong.
+// Usage: stock serve PATH | stock call PATH [CALLERS BYTES]. PATH is that of a unix socket. "serve" prints "serving" on
+// standard error when it listens. "call" makes a call of each kind, or with CALLERS as many unary calls at once with
+// texts of BYTES, and fails if an answer is wrong.
 package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log"
 	"net"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/containerd/ttrpc"
 
@@ -20,17 +23,16 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) != 3 {
-		log.Fatal("usage: stock serve|call PATH")
-	}
 	var err error
-	switch os.Args[1] {
-	case "serve":
-		err = serve(os.Args[2])
-	case "call":
-		err = call(os.Args[2])
+	switch args := os.Args[1:]; {
+	case len(args) == 2 && args[0] == "serve":
+		err = serve(args[1])
+	case len(args) == 2 && args[0] == "call":
+		err = call(args[1], testservice.CallAll)
+	case len(args) == 4 && args[0] == "call":
+		err = callAtOnce(args[1], args[2], args[3])
 	default:
-		err = fmt.Errorf("unknown mode %q", os.Args[1])
+		err = errors.New("usage: stock serve PATH | stock call PATH [CALLERS BYTES]")
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -51,12 +53,40 @@ func serve(path string) error {
 	return server.Serve(context.Background(), l)
 }
 
-func call(path string) error {
+func callAtOnce(path, callers, bytes string) error {
+	n, err := strconv.Atoi(callers)
+	if err != nil {
+		return err
+	}
+	size, err := strconv.Atoi(bytes)
+	if err != nil {
+		return err
+	}
+	text := strings.Repeat("x", size)
+	return call(path, func(ctx context.Context, client testv1.TestClient) error {
+		errs := make(chan error, n)
+		for range n {
+			go func() {
+				got, err := client.Unary(ctx, &testv1.UnaryRequest{Foo: text})
+				if err == nil && got.GetFoo() != text {
+					err = errors.New("wrong answer")
+				}
+				errs <- err
+			}()
+		}
+		for range n {
+			err = errors.Join(err, <-errs)
+		}
+		return err
+	})
+}
+
+func call(path string, calls func(context.Context, testv1.TestClient) error) error {
 	conn, err := net.Dial("unix", path)
 	if err != nil {
 		return err
 	}
 	client := ttrpc.NewClient(conn)
 	defer func() { _ = client.Close() }()
-	return testservice.CallAll(context.Background(), testv1.NewTestClient(client))
+	return calls(context.Background(), testv1.NewTestClient(client))
 }
