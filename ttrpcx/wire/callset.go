@@ -29,8 +29,8 @@ func (s *callSet) add(id uint32, until time.Duration) {
 	if s.words == nil {
 		s.words = make(map[uint32]callWord)
 	}
-	word := s.words[id/64]
-	if word.bits != 0 {
+	word, ok := s.words[id/64]
+	if ok {
 		until = max(until, word.until)
 	}
 	if bit := uint64(1) << (id % 64); word.bits&bit == 0 {

@@ -14,11 +14,10 @@ const keepAliveID = 0
 // keepAlive finds out that a server has gone, although the connection to it is open. Its owner's mu guards it.
 type keepAlive struct {
 	interval time.Duration // of silence; zero for none
-	timer    *time.Timer
-	armed    bool
+	armed    bool          // look will be called
 	arrived  atomic.Uint32 // counts the reads that brought something, without mu
 	seen     uint32        // of arrived, at the last tick
-	quiet    stall         // ticks without anything from the server
+	quiet    int           // ticks without anything from the server
 	asked    int           // requests with keepAliveID that were not answered
 }
 
@@ -29,11 +28,7 @@ func (c *ClientConn) watch() {
 		return
 	}
 	k.armed = true
-	if period := max(1, k.interval/ticksPerTimeout); k.timer == nil {
-		k.timer = time.AfterFunc(period, c.look)
-	} else {
-		k.timer.Reset(period)
-	}
+	time.AfterFunc(k.interval/ticksPerTimeout, c.look)
 }
 
 // look asks a server that has been silent for an interval whether it lives, and gives the connection up if that brings
@@ -48,11 +43,11 @@ func (c *ClientConn) look() {
 	if arrived != k.seen || c.calls.n == 0 || c.out.ended() != nil || c.out.pending() {
 		k.seen, k.quiet = arrived, 0
 	}
-	switch late := k.quiet.tick(true); {
-	case k.quiet > 2*ticksPerTimeout+1:
+	switch k.quiet++; k.quiet {
+	case 2*ticksPerTimeout + 2:
 		c.out.fail(fmt.Errorf("read from server: nothing came for %v: %w", 2*k.interval, os.ErrDeadlineExceeded))
 		go c.out.conn.Close() // closing can block
-	case late && k.quiet == ticksPerTimeout+1:
+	case ticksPerTimeout + 1:
 		k.asked++
 		h := Header{StreamID: keepAliveID, Type: TypeRequest}
 		_, _ = c.out.enqueue(&frame{Header: h, tail: h.Append(nil)}) // the queue is empty
