@@ -36,7 +36,7 @@ const (
 //	/run/app              for root, on Linux
 //	/run/user/uid/app     for others, on Linux, if there is a /run/user/uid
 //	~/.cache/app          as os.UserCacheDir has it, if the home directory is the user's own
-//	/tmp/app-uid          as os.TempDir has it; any other user can make this directory first, and so keep the server out
+//	/tmp/app-uid          as os.TempDir has it; any other user can make this directory first and keep the server out
 func DefaultAddress(app string) string {
 	if a := os.Getenv("TTRPC_ADDRESS"); a != "" {
 		return a
@@ -85,9 +85,9 @@ func ownDir(path string) bool {
 //	                           systemd.socket(5). It is needed if systemd passes more than one socket.
 //	vsock://3:1024             vsock(7) to the virtual machine with that CID (2 is its host). vsock://any:1024 is for
 //	                           servers only, and port 0 as on TCP. Linux only.
-//	hvsock:///run/vm.sock:1024 a port of a virtual machine of Firecracker or Cloud Hypervisor, whose unix socket on the
-//	                           host this is; for clients only. The other way round, the guest's connections to port
-//	                           1024 arrive at the unix socket /run/vm.sock_1024.
+//	hvsock:///run/vm.sock:1024 a port of a virtual machine of Firecracker or Cloud Hypervisor, whose unix socket on
+//	                           the host this is; for clients only. The other way round, the guest's connections to
+//	                           port 1024 arrive at the unix socket /run/vm.sock_1024.
 //
 // Paths and names are used unchanged: no character can be escaped.
 func ParseAddress(s string) (Address, error) {

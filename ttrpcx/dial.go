@@ -108,8 +108,8 @@ func dial(ctx context.Context, address Address, options ClientOptions) (_ net.Co
 	return tlsConn, nil
 }
 
-// connect connects as net.Dialer does, and tries again while the queue of a unix socket's server is full: connect(2) does
-// not wait then. Anybody who may connect can fill the queue.
+// connect connects as net.Dialer does. While the queue of a unix socket's server is full, connect(2) does not wait, so
+// connect tries again: anybody who may connect can fill the queue.
 func connect(ctx context.Context, network, name string) (net.Conn, error) {
 	if network == "vsock" {
 		addr, err := parseVsock(name)

@@ -76,12 +76,13 @@ func linger(conn net.Conn, until time.Time) (lost int) {
 	}
 }
 
-// endInput makes Read fail after the bytes that have arrived, or, on TCP, after lastRequestsTimeout.
+// endInput makes Read fail after the bytes that have arrived, or, on TCP and vsock, after lastRequestsTimeout: there,
+// shutdown(2) could lose them.
 func endInput(conn net.Conn) {
-	if tcp := tcpBelow(conn); tcp != nil {
-		_ = tcp.SetReadDeadline(time.Now().Add(lastRequestsTimeout))
-	} else if half, ok := conn.(interface{ CloseRead() error }); ok {
-		_ = half.CloseRead()
+	if unixConn, ok := conn.(*net.UnixConn); ok {
+		_ = unixConn.CloseRead()
+	} else {
+		_ = conn.SetReadDeadline(time.Now().Add(lastRequestsTimeout))
 	}
 }
 

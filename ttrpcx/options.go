@@ -27,8 +27,8 @@ type ServerOptions struct {
 	// of DefaultAddress.
 	Address string
 
-	// Allow is for unix sockets. It names the users and groups that may connect in addition to root and the server's
-	// user.
+	// Allow is for unix sockets and vsock. It names the users, groups and machines that may connect in addition to
+	// root, the server's user and the host.
 	Allow Allow
 
 	// TLS is for TCP. TCP needs either all files of TLS, or Insecure.
@@ -56,8 +56,8 @@ type ServerOptions struct {
 	MaxConnections int
 
 	// MaxUserConnections is the number of connections that one user may have. A user is a uid, the subject of a
-	// certificate or, on plain TCP, a host. Until its handshake is over, a TLS connection counts for its host. Default:
-	// three quarters of MaxConnections, so that one user cannot take all.
+	// certificate, a CID or, on plain TCP, a host. Until its handshake is over, a TLS connection counts for its host.
+	// Default: three quarters of MaxConnections, so that one user cannot take all.
 	MaxUserConnections int
 
 	// IOTimeout is the time that a peer has to finish a frame that it has begun, to read bytes that were written to it,
@@ -230,7 +230,7 @@ func validatePeer(a Address, files TLSFiles, insecure bool, allow Allow) error {
 	case (a.scheme == schemeTCP || a.scheme == schemeVsock) && allow.addsPeers():
 		return optionErrorf("address %q: %s and %s are for unix sockets; %s says which peers are allowed over TCP, "+
 			"and %s over vsock", a, optionUIDs, optionGIDs, optionCA, optionCIDs)
-	case len(allow.CIDs) > 0 && a.scheme != schemeVsock && a.scheme != schemeSystemd:
+	case len(allow.CIDs) > 0 && a.scheme != schemeVsock:
 		return optionErrorf("address %q: %s is for vsock", a, optionCIDs)
 	}
 	return nil

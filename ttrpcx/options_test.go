@@ -27,6 +27,11 @@ func TestValidate(t *testing.T) {
 		{"systemd:", ttrpcx.TLSFiles{}, false, "", "cannot dial"},
 		{"systemd:", files, false, "", "cannot dial"},
 		{"unix-abstract:a", ttrpcx.TLSFiles{}, false, "use unix:PATH", ""},
+		{"vsock://3:1", ttrpcx.TLSFiles{}, false, "", ""},
+		{"vsock://3:1", files, false, "Insecure are for TCP", "Insecure are for TCP"},
+		{"vsock://any:1", ttrpcx.TLSFiles{}, false, "", "needs a CID"},
+		{"hvsock:///run/s:1", ttrpcx.TLSFiles{}, false, "use unix:PATH_PORT", ""},
+		{"hvsock:///run/s:1", ttrpcx.TLSFiles{}, true, "use unix:PATH_PORT", "Insecure are for TCP"},
 		{"http://localhost", ttrpcx.TLSFiles{}, false, "unknown scheme", "unknown scheme"},
 	} {
 		server := ttrpcx.ServerOptions{Address: c.address, TLS: c.tls, Insecure: c.insecure}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -44,7 +45,8 @@ func checkListening(f *os.File) error {
 //
 // It goes from directory to directory, and follows a symbolic link only where no other user could have put it. Another
 // user may be able to exchange a directory on the way, because the one above it is theirs or they can write to it. Then
-// prefix leads through dir, so that socket, lock and modes stay in the directory that was judged.
+// prefix leads through dir, so that socket, lock and modes stay in the directory that was judged. That is so on Linux.
+// Elsewhere, that user can lead the server to another directory that only this user or root can write to.
 func openDir(path string, mode fs.FileMode) (prefix string, dir *os.File, err error) {
 	w := &dirWalk{names: splitPath(path), mode: mode}
 	if w.dir, err = os.OpenFile(".", openOnly, 0); err != nil {
@@ -56,17 +58,29 @@ func openDir(path string, mode fs.FileMode) (prefix string, dir *os.File, err er
 		err = w.step(name)
 	}
 	if err == nil {
-		if reason := unsafeDir(w.info); reason != "" {
-			err = fmt.Errorf("directory %s %s: remove it, or use one that is yours alone (mode 0700)", w.dir.Name(), reason)
-		} else if w.exchangeable {
-			path, err = pathThrough(w.dir)
-		}
+		path, err = w.prefix(path)
 	}
 	if err != nil {
 		_ = w.dir.Close()
 		return "", nil, err
 	}
 	return path, w.dir, nil
+}
+
+// prefix returns openDir's result for the directory that the path has led to.
+func (w *dirWalk) prefix(path string) (string, error) {
+	name, through := w.dir.Name(), fmt.Sprintf("/proc/self/fd/%d/", w.dir.Fd())
+	if reason := unsafeDir(w.info); reason != "" {
+		return "", fmt.Errorf("directory %s %s: remove it, or use one that is yours alone (mode 0700)", name, reason)
+	}
+	if !w.exchangeable || runtime.GOOS != "linux" { // others have no path that leads through an open directory
+		return path, nil
+	}
+	if _, err := os.Stat(through); err != nil {
+		return "", fmt.Errorf("another user could exchange directory %s: mount /proc or use another path: %w",
+			name, err)
+	}
+	return through, nil
 }
 
 // splitPath returns the names in the path. The first is "/" if the path is absolute.
@@ -88,15 +102,15 @@ type dirWalk struct {
 	exchangeable bool        // another user could have led the way elsewhere
 }
 
-// maxLinks is the limit of path_resolution(7).
-const maxLinks = 40
-
 // step goes on to the file called name in the directory.
 func (w *dirWalk) step(name string) error {
 	next, info, err := openIn(w.dir, name)
 	made := false
 	if errors.Is(err, fs.ErrNotExist) {
-		made = unix.Mkdirat(int(w.dir.Fd()), name, uint32(w.mode)) == nil
+		err = unix.Mkdirat(int(w.dir.Fd()), name, uint32(w.mode))
+		if made = err == nil; err != nil && !errors.Is(err, fs.ErrExist) {
+			return &fs.PathError{Op: "mkdir", Path: filepath.Join(w.dir.Name(), name), Err: err}
+		}
 		next, info, err = openIn(w.dir, name)
 	}
 	if err != nil {
@@ -126,8 +140,8 @@ func (w *dirWalk) step(name string) error {
 func (w *dirWalk) follow(name string) error {
 	target := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(int(w.dir.Fd()), name, target)
-	if w.links++; w.links > maxLinks {
-		err = unix.ELOOP
+	if w.links++; w.links > 40 {
+		err = unix.ELOOP // as path_resolution(7) has it
 	}
 	if err != nil {
 		return &fs.PathError{Op: "follow", Path: filepath.Join(w.dir.Name(), name), Err: err}

@@ -38,7 +38,7 @@ func parseVsock(s string) (vsockAddr, error) {
 	}
 	c, err := strconv.ParseUint(cid, 10, 32)
 	if err != nil {
-		return vsockAddr{}, fmt.Errorf("CID %q is not a number: want vsock://CID:PORT, or any as the CID to listen at", cid)
+		return vsockAddr{}, fmt.Errorf("CID %q is not a number: want vsock://CID:PORT (or any, to listen)", cid)
 	}
 	p, err := parseVsockPort(port)
 	return vsockAddr{uint32(c), p}, err
@@ -82,7 +82,7 @@ func connectGuest(ctx context.Context, conn net.Conn, port string) error {
 		return fmt.Errorf("the hypervisor did not answer CONNECT: %w", ctx.Err())
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("the hypervisor closed the connection: does the virtual machine listen at port %s?", port)
-	case err == nil && !(strings.HasPrefix(line, "OK ") && strings.HasSuffix(line, "\n")):
+	case err == nil && (!strings.HasPrefix(line, "OK ") || !strings.HasSuffix(line, "\n")):
 		return fmt.Errorf("the hypervisor answered %q to CONNECT, want OK and a number", line)
 	}
 	return err

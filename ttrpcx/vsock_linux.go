@@ -30,17 +30,11 @@ func (c *vsockConn) Write(p []byte) (int, error) {
 }
 
 func (c *vsockConn) Close() error                       { return vsockError("close", c.file.Close()) }
-func (c *vsockConn) CloseRead() error                   { return c.shutdown(unix.SHUT_RD) }
-func (c *vsockConn) CloseWrite() error                  { return c.shutdown(unix.SHUT_WR) }
 func (c *vsockConn) LocalAddr() net.Addr                { return c.local }
 func (c *vsockConn) RemoteAddr() net.Addr               { return c.remote }
 func (c *vsockConn) SetDeadline(t time.Time) error      { return c.file.SetDeadline(t) }
 func (c *vsockConn) SetReadDeadline(t time.Time) error  { return c.file.SetReadDeadline(t) }
 func (c *vsockConn) SetWriteDeadline(t time.Time) error { return c.file.SetWriteDeadline(t) }
-
-func (c *vsockConn) shutdown(how int) error {
-	return os.NewSyscallError("shutdown", control(c.file, func(fd int) error { return unix.Shutdown(fd, how) }))
-}
 
 // vsockError makes an error of an os.File one of package net.
 func vsockError(op string, err error) error {

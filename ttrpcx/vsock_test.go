@@ -91,7 +91,10 @@ func TestHvsockRefuses(t *testing.T) {
 	}{
 		"closed": {patience, func(net.Conn) {}, "does the virtual machine listen at port 52?"},
 		"half":   {patience, func(conn net.Conn) { _, _ = io.WriteString(conn, "OK 1") }, "listen at port 52?"},
-		"no":     {patience, func(conn net.Conn) { _, _ = io.WriteString(conn, "NO\n"); untilClosed(conn) }, `answered "NO\n"`},
+		"no": {patience, func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "NO\n")
+			untilClosed(conn)
+		}, `answered "NO\n"`},
 		"endless": {patience, func(conn net.Conn) {
 			_, _ = io.WriteString(conn, "OK "+strings.Repeat("1", 1<<16))
 		}, `answered "OK 1`},

@@ -24,8 +24,8 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	o := ttrpcx.ServerOptions{}.WithDefaults()
 	o.MaxUserConnections = 0 // follows -max-connections
 	flags.StringVar(&o.Address, "address", ttrpcx.DefaultAddress(App),
-		"`address` to listen at: unix:PATH, a path, tcp://HOST:PORT, vsock://CID:PORT, or systemd: for the socket that "+
-			"systemd passes")
+		"`address` to listen at: unix:PATH, a path, tcp://HOST:PORT, vsock://CID:PORT, or systemd: for the socket "+
+			"that systemd passes")
 	allowFlags(flags, &o.Allow, "may connect")
 	flags.Var(idFlag{&o.Allow.CIDs, lookupMachine}, "allow-cid",
 		"`number` of a virtual machine that may connect over vsock, in addition to 2, the host; repeatable")

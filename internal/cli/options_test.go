@@ -49,7 +49,10 @@ func TestServerFlags(t *testing.T) {
 		"-reflection":                        func(o *ttrpcx.ServerOptions) { o.Reflection = &on },
 		"-reflection=false":                  func(o *ttrpcx.ServerOptions) { o.Reflection = &off },
 		"-allow-uid 1 -allow-uid 4294967295": func(o *ttrpcx.ServerOptions) { o.Allow.UIDs = []uint32{1, 4294967295} },
-		"-allow-gid 2":                       func(o *ttrpcx.ServerOptions) { o.Allow.GIDs = []uint32{2} },
+		"-address vsock://any:1 -allow-cid 3": func(o *ttrpcx.ServerOptions) {
+			o.Address, o.Allow.CIDs = "vsock://any:1", []uint32{3}
+		},
+		"-allow-gid 2": func(o *ttrpcx.ServerOptions) { o.Allow.GIDs = []uint32{2} },
 	} {
 		got, err := parseServer(strings.Fields(line)...)
 		if err != nil {
@@ -89,28 +92,33 @@ func TestRefusals(t *testing.T) {
 		wantUsage(t, "client "+line, client, want)
 	}
 	for line, want := range map[string]string{
-		"-max-calls 0":                "above zero",
-		"-max-connections -1":         "above zero",
-		"-max-user-connections many":  "above zero",
-		"-io-timeout 0s":              "above zero",
-		"-io-timeout 30":              "such as 30s",
-		"-shutdown-timeout -1s":       "above zero",
-		"-call-timeout -1s":           "-call-timeout is negative",
-		"-reflection=maybe":           "true or false",
-		"-heap-floor 64MB":            "64MiB",
-		"-heap-floor -1":              "-heap-floor",
-		"-address unix-abstract:name": "use unix:PATH",
+		"-max-calls 0":                      "above zero",
+		"-max-connections -1":               "above zero",
+		"-max-user-connections many":        "above zero",
+		"-io-timeout 0s":                    "above zero",
+		"-io-timeout 30":                    "such as 30s",
+		"-shutdown-timeout -1s":             "above zero",
+		"-call-timeout -1s":                 "-call-timeout is negative",
+		"-reflection=maybe":                 "true or false",
+		"-heap-floor 64MB":                  "64MiB",
+		"-heap-floor -1":                    "-heap-floor",
+		"-address unix-abstract:name":       "use unix:PATH",
+		"-address hvsock:///run/vm:1":       "use unix:PATH_PORT",
+		"-allow-cid host":                   `"host" is not a CID`,
+		"-allow-cid 3":                      "-allow-cid is for vsock",
+		"-address vsock://2:1 -allow-uid 0": "-allow-cid over vsock",
 	} {
 		_, err := parseServer(strings.Fields(line)...)
 		wantUsage(t, "server "+line, err, want)
 	}
 	for line, want := range map[string]string{
-		"-timeout 0s":         "-timeout is 0s",
-		"-timeout -1s":        "-timeout is -1s",
-		"-metadata koye":      "key=value",
-		"-metadata =koye":     "key=value",
-		"-metadata name=\xff": "UTF-8",
-		"-address systemd:":   "cannot dial",
+		"-timeout 0s":            "-timeout is 0s",
+		"-timeout -1s":           "-timeout is -1s",
+		"-metadata koye":         "key=value",
+		"-metadata =koye":        "key=value",
+		"-metadata name=\xff":    "UTF-8",
+		"-address systemd:":      "cannot dial",
+		"-address vsock://any:1": "a client needs a CID",
 		"-address unix:///" + strings.Repeat("x", 108): "at most",
 	} {
 		_, err := parseClient(strings.Fields(line)...)

@@ -30,7 +30,8 @@ Usage: ttcurl [flags] [ADDRESS] SERVICE/METHOD
        ttcurl [flags] -ui [ADDRESS]
        ttcurl completion bash|zsh|fish
 
-ADDRESS is unix:PATH, a path, unix-abstract:NAME or tcp://HOST:PORT; by default
+ADDRESS is unix:PATH, a path, unix-abstract:NAME, tcp://HOST:PORT, vsock://CID:PORT
+or hvsock://PATH:PORT; by default
 %s
 Flags may stand anywhere. They mean what they mean to grpcurl where it has them.
 

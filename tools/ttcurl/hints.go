@@ -66,8 +66,10 @@ func hint(o *options, err error) string {
 
 // path is that of the unix socket at the address; "" for others.
 func path(address string) string {
-	if strings.HasPrefix(address, "tcp:") || strings.HasPrefix(address, "unix-abstract:") {
-		return ""
+	for _, scheme := range []string{"tcp:", "unix-abstract:", "vsock:", "hvsock:"} {
+		if strings.HasPrefix(address, scheme) {
+			return ""
+		}
 	}
 	return strings.TrimPrefix(strings.TrimPrefix(address, "unix:"), "//")
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 )
@@ -20,7 +21,9 @@ var (
 func overflowID(kind string) int64 {
 	id := int64(65534) // the kernel's default; without /proc, be careful
 	text, err := os.ReadFile("/proc/sys/kernel/overflow" + kind)
-	if err == nil {
+	if runtime.GOOS != "linux" {
+		return -1
+	} else if err == nil {
 		_, _ = fmt.Sscan(string(text), &id)
 		ids, err := os.ReadFile("/proc/self/" + kind + "_map")
 		if errors.Is(err, fs.ErrNotExist) || err == nil && mapsAll(string(ids)) { // a kernel without namespaces
