@@ -26,8 +26,8 @@ func (o ServerOptions) limits(descriptors int) (all, user, handshakes int) {
 	return all, user, handshakes
 }
 
-// receive judges the peer of a new connection by what is known without waiting for it. Then it serves the connection or,
-// with TLS, starts its handshake.
+// receive judges the peer of a new connection by what is known at once. Then it serves the connection or, with TLS,
+// starts its handshake.
 func (s *serveRun) receive(conn net.Conn) {
 	peer := Peer{Addr: conn.RemoteAddr()}
 	err := s.options.Allow.identify(conn, &peer)
@@ -74,7 +74,7 @@ func (s *serveRun) enter(user string) error {
 	defer s.mu.Unlock()
 	switch n := s.users[user]; {
 	case s.total >= s.maxTotal && s.maxTotal < s.options.MaxConnections:
-		return fmt.Errorf("%d connections are open, and the process may have no more descriptors (RLIMIT_NOFILE)", s.total)
+		return fmt.Errorf("%d connections are open, and RLIMIT_NOFILE leaves no descriptors for more", s.total)
 	case s.total >= s.maxTotal:
 		return fmt.Errorf("%d connections are open, which is the limit", s.total)
 	case n >= s.maxUser:

@@ -11,5 +11,5 @@ func descriptorLimit() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		return maxDescriptors
 	}
-	return int(min(uint64(l.Cur), maxDescriptors))
+	return int(min(l.Cur, maxDescriptors))
 }

@@ -27,8 +27,8 @@ const (
 )
 
 // linger closes a served connection when the peer's kernel has all that was written to it, or at the time until. The
-// bytes that the peer does not have by then are lost: linger returns how many. A unix socket needs none of this, because
-// what is written is at the peer at once.
+// bytes that the peer does not have by then are lost: linger returns how many. A unix socket needs none of this: what
+// is written is at the peer at once.
 //
 // The kernel resets a TCP connection that is closed while bytes in its receive queue are unread, and drops what it has
 // not sent: RFC 1122, section 4.2.2.13. So linger ends the output, and reads on, but only until the peer's kernel has

@@ -52,19 +52,24 @@ type ServerOptions struct {
 	// MiB.
 	MaxMemory int
 
-	// MaxConnections is the number of connections that may be open. Further ones are closed. Default: 16384.
+	// MaxConnections is the number of connections that may be open. Further ones are closed. Default: 16384. There are
+	// fewer if the process may not have the descriptors (RLIMIT_NOFILE): an eighth of these, 512 at most, is a reserve
+	// for the program. With TLS, handshakes that are not finished have a pool of their own: an eighth as many, from 16
+	// to 1024. In a full pool, a new one takes the place of one from the network that has most. A network is an IPv4
+	// address or an IPv6 /64.
 	MaxConnections int
 
 	// MaxUserConnections is the number of connections that one user may have. A user is a uid, the subject of a
-	// certificate, a CID or, on plain TCP, a host. Until its handshake is over, a TLS connection counts for its host.
-	// Default: three quarters of MaxConnections, so that one user cannot take all.
+	// certificate, a CID or, on plain TCP, a host. Default: three quarters of MaxConnections, so that one user cannot
+	// take all.
 	MaxUserConnections int
 
 	// IOTimeout is the time that a peer has to finish a frame that it has begun, to read bytes that were written to it,
-	// and to finish a TLS handshake. An idle connection may stay open. Default: 30 s.
+	// and, if it is less than 5 s, to finish a TLS handshake. An idle connection may stay open. Default: 30 s.
 	IOTimeout time.Duration
 
-	// ShutdownTimeout is the time that open calls have to finish when the server stops. Default: 10 s.
+	// ShutdownTimeout is the time that open calls have to finish, and peers to take their answers, when the server
+	// stops. Default: 10 s.
 	ShutdownTimeout time.Duration
 
 	// Services describes services of the server whose .proto files are not linked into the program. A peer that opens a
@@ -73,8 +78,9 @@ type ServerOptions struct {
 	Services map[string]*ttrpc.ServiceDesc
 
 	// Logger gets the events of connections, such as a refused peer. A server of NewServer also logs a line for each
-	// call. Default: slog.Default(). WithDefaults limits the logger to MaxLogLines. Give the result to handlers, too,
-	// because peers can make them log as often as they like.
+	// call. Connections and calls wait for it, so it must not block for long. Default: slog.Default(). WithDefaults
+	// limits the logger to MaxLogLines. Give the result to handlers, too, because peers can make them log as often as
+	// they like.
 	Logger *slog.Logger
 
 	// MaxLogLines is the number of lines with the same message, and the same attribute "code" if there is one, that are

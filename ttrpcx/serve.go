@@ -18,8 +18,8 @@ import (
 
 // Serve lets server answer the calls that arrive at l, until ctx ends or l is closed. Then it closes l, waits until the
 // open calls have finished and the peers have their answers, and closes the connections. New calls get Unavailable
-// meanwhile. If ServerOptions.ShutdownTimeout is too short for that, the rest is cut off, and Serve returns an error that
-// says so. It returns within ShutdownTimeout and 2 s, whatever peers do. server cannot serve again.
+// meanwhile. If ServerOptions.ShutdownTimeout is too short for that, the rest is cut off, and Serve returns an error
+// that says so. It returns within ShutdownTimeout and 2 s, whatever peers do. server cannot serve again.
 //
 // Only peers that l's options allow can call server. Handlers get the caller from PeerFromContext. A wire.Guard checks
 // and limits what the peers send.

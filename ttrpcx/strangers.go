@@ -16,7 +16,7 @@ const (
 
 	// maxHandshakeBytes is how much a peer may send before its handshake is over. crypto/tls would take 64 KiB for the
 	// first message alone, and 256 KiB for the certificates.
-	maxHandshakeBytes = 32 << 10
+	maxHandshakeBytes = 16 << 10
 )
 
 // strangers are the connections whose TLS handshake is not over. They have a pool of their own, so that they take no

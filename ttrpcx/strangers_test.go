@@ -89,6 +89,6 @@ func TestEndlessHandshake(t *testing.T) {
 	if _, err := conn.Write(b); err != nil {
 		t.Fatal(err)
 	}
-	s.log.wantOnly(t, "connection refused", "more than 32768 bytes")
+	s.log.wantOnly(t, "connection refused", "more than 16384 bytes")
 	_ = s.stop()
 }

@@ -65,73 +65,76 @@ func closeTLS(c *tls.Conn) error {
 	return c.Close()
 }
 
-// watched is what was loaded from files, together with their state at that time.
-type watched[T any] struct {
-	load  func() (T, error)
-	files []string
-	stamp string
-	value T
-}
-
-// reload loads the value again if the files have changed. If that fails, the value stays until they change again.
-func (w *watched[T]) reload() (changed bool, err error) {
-	stamp := ""
-	for _, name := range w.files {
-		info, statErr := os.Stat(name)
-		if statErr != nil {
-			err = errors.Join(err, statErr)
-			stamp += fmt.Sprintln(statErr)
-			continue
-		}
-		stamp += fmt.Sprintln(info.ModTime().UnixNano(), info.Size())
-	}
-	if stamp == w.stamp {
-		return false, nil
-	}
-	w.stamp = stamp
-	if err != nil {
-		return false, err
-	}
-	value, err := w.load()
-	if err != nil {
-		return false, err
-	}
-	w.value = value
-	return true, nil
-}
-
 // reloader is a server's TLS configuration. Each handshake uses the files as they are at that time. Files are replaced
-// one after another, so for a moment certificate and key may not fit together. That does not keep an authority that was
-// removed: its file is loaded apart from them.
+// one after another, so for a moment certificate and key may not fit together. An authority that was removed is out
+// nevertheless, because its file is loaded apart from them.
 type reloader struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
-	pair   watched[tls.Certificate]
-	ca     watched[*x509.CertPool]
+	parts  []reloaded
 	config *tls.Config
 }
 
-func newReloader(f TLSFiles, log *slog.Logger) (*reloader, error) {
-	r := &reloader{
-		log:  log,
-		pair: watched[tls.Certificate]{load: f.loadPair, files: []string{f.Cert, f.Key}},
-		ca:   watched[*x509.CertPool]{load: f.loadCA, files: []string{f.CA}},
-	}
-	if _, err := r.reload(); err != nil {
-		return nil, err
-	}
-	return r, nil
+// reloaded are files that only fit together, with their state when they were loaded.
+type reloaded struct {
+	files []string
+	stamp string
+	load  func() error
 }
 
-// reload loads what has changed. mu is held, or r is new.
-func (r *reloader) reload() (changed bool, err error) {
-	pair, pairErr := r.pair.reload()
-	ca, caErr := r.ca.reload()
-	if pair || ca {
-		r.config = newConfig(r.pair.value, r.ca.value)
+func newReloader(f TLSFiles, log *slog.Logger) (*reloader, error) {
+	r := &reloader{log: log, config: newConfig(tls.Certificate{}, nil)}
+	r.parts = []reloaded{
+		{files: []string{f.Cert, f.Key}, load: func() error {
+			cert, err := f.loadPair()
+			if err == nil {
+				r.config = newConfig(cert, r.config.ClientCAs)
+			}
+			return err
+		}},
+		{files: []string{f.CA}, load: func() error {
+			pool, err := f.loadCA()
+			if err == nil {
+				r.config = newConfig(r.config.Certificates[0], pool)
+			}
+			return err
+		}},
 	}
-	return pair || ca, errors.Join(pairErr, caErr)
+	_, err := r.reload()
+	return r, err
+}
+
+// reload loads what has changed since it was loaded. If that fails, it stays as it was until it changes again. mu is
+// held, or r is new.
+func (r *reloader) reload() (changed bool, failed error) {
+	for i := range r.parts {
+		p := &r.parts[i]
+		stamp, err := stampOf(p.files)
+		if stamp == p.stamp {
+			continue
+		}
+		p.stamp = stamp
+		if err == nil {
+			err = p.load()
+		}
+		changed, failed = changed || err == nil, errors.Join(failed, err)
+	}
+	return changed, failed
+}
+
+// stampOf returns a text that changes when one of the files changes.
+func stampOf(files []string) (stamp string, err error) {
+	for _, name := range files {
+		info, statErr := os.Stat(name)
+		if statErr != nil {
+			err = errors.Join(err, statErr)
+			stamp += statErr.Error()
+			continue
+		}
+		stamp += fmt.Sprintln(info.ModTime().UnixNano(), info.Size())
+	}
+	return stamp, err
 }
 
 // server returns the configuration for tls.Server.

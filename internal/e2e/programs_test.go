@@ -26,9 +26,9 @@ import (
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
-// binaries builds the server, the client, the stock program and the maker of certificates when the first test needs them. It is not done in
-// TestMain, because the go command's cache of results only considers files that a test opens. TestMain removes the
-// binaries.
+// binaries builds the server, the client, the stock program and the maker of certificates when the first test needs
+// them. It is not done in TestMain, because the go command's cache of results only considers files that a test opens.
+// TestMain removes the binaries.
 var binaries = sync.OnceValue(func() string {
 	dir, err := os.MkdirTemp("", "e2e-")
 	if err == nil {
