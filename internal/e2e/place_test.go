@@ -181,12 +181,6 @@ type authority struct {
 func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	a := &authority{dir: t.TempDir(), pool: x509.NewCertPool()}
-	a.cert = &x509.Certificate{
-		Subject:   pkix.Name{CommonName: "authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
 	files := a.issue(t, "authority")
 	cert, err := tls.LoadX509KeyPair(files.Cert, files.Key)
 	if err != nil {
@@ -204,15 +198,17 @@ func (a *authority) issue(t testing.TB, subject string) ttrpcx.TLSFiles {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template, signer := *a.cert, a.key
-	if signer == nil {
-		signer = key
-	} else {
-		template.IsCA = false
+	template := x509.Certificate{
+		Subject:   pkix.Name{CommonName: subject},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
-	template.Subject.CommonName, template.SerialNumber, template.Raw = subject, nil, nil
-	template.PublicKey, template.SubjectKeyId = nil, nil
-	der, err := x509.CreateCertificate(rand.Reader, &template, a.cert, key.Public(), signer)
+	parent, signer := a.cert, a.key
+	if parent == nil {
+		template.IsCA, template.BasicConstraintsValid = true, true
+		parent, signer = &template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, parent, key.Public(), signer)
 	if err != nil {
 		t.Fatal(err)
 	}
