@@ -170,9 +170,10 @@ type ClientOptions struct {
 	// IOTimeout is the time that the server has to read bytes that were written to it. Default: 30 s.
 	IOTimeout time.Duration
 
-	// KeepAlive is the silence after which a server that has open calls is asked whether it lives. If it does not answer
-	// within the same time, the connection is lost, and its calls end with Unavailable. See wire.ClientOptions. Set it,
-	// for example to 10 s, where a server can go without closing its connections, as on TCP and vsock. Default: off.
+	// KeepAlive is the silence after which a server that has open calls is asked whether it lives. If it does not
+	// answer within the same time, the connection is lost, and its calls end with Unavailable. Set it, for example to
+	// 10 s, where a server can go without closing its connections, as on TCP and vsock. See wire.ClientOptions.
+	// Default: off.
 	KeepAlive time.Duration
 
 	// WaitForReady makes a call wait while there is no server, until the call's deadline. By default, such a call fails

@@ -26,7 +26,8 @@ func TestDeadlinesWhileServerTakesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	conn, err := ttrpcx.Dial(t.Context(), ttrpcx.ClientOptions{Address: "unix://" + path, Logger: new(journal).logger()})
+	options := ttrpcx.ClientOptions{Address: "unix://" + path, Logger: new(journal).logger()}
+	conn, err := ttrpcx.Dial(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

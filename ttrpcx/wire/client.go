@@ -33,14 +33,14 @@ type ClientOptions struct {
 	BackoffMax time.Duration
 
 	// IOTimeout is how long the server may take nothing of what is written before its connection is closed. It is kept
-	// to within a quarter of itself. Bytes are counted in pieces of 128 KiB. Default: 30 s.
+	// to within a quarter of itself. Default: 30 s.
 	IOTimeout time.Duration
 
-	// KeepAlive is for servers that can go without closing their connections, as when a machine loses power. While calls
-	// are open and nothing has arrived for this long, a request with stream id 0 is sent, which every server answers. If
-	// nothing arrives for as long again, the connection is lost. Both times are kept to within a quarter. Choose more
-	// than it takes to send the longest message. Default: off, because a kernel closes the unix sockets of a process,
-	// and because a server that a debugger has stopped is as silent as one that has gone.
+	// KeepAlive is for servers that can go without closing their connections, as when a machine loses power. While a
+	// call is open and nothing has arrived for this long, a request with stream id 0 is sent, which every server
+	// answers. If nothing arrives for as long again, the connection is lost. Both times are kept to within a quarter.
+	// Choose more than it takes to send the longest message. Default: off, because a kernel closes the unix sockets of
+	// a process, and because a server that a debugger has stopped is as silent as one that has gone.
 	KeepAlive time.Duration
 
 	// WaitForReady lets a call that finds no server wait until there is one, for as long as the call's deadline allows
@@ -64,11 +64,11 @@ type ClientOptions struct {
 //
 // While the server takes nothing, a request or message waits in Write for half a second and is queued then, so that its
 // call can end at its deadline. If 4 MiB are queued, a request is answered as not sent, and a message waits. Over TLS,
-// a call that is written when nothing else is queued cannot leave Write before the server takes it or IOTimeout is over.
+// a request that is written when nothing else is queued waits until the server takes it or IOTimeout is over.
 //
 // ttrpc tells a connection nothing of the end of a call but the server's answer. If there is none, a call with a
-// deadline is forgotten, and answered with DeadlineExceeded, some time after an IOTimeout beyond the deadline. Any other
-// stays: a bit, and 40 bytes if the server has answered all calls that were made before and after it.
+// deadline is forgotten, and answered with DeadlineExceeded, at the earliest an IOTimeout after the deadline. Any other
+// stays: a bit, or 40 bytes if the server has answered all calls that were made before and after it.
 //
 // A lost connection is replaced when a call needs it and not before. A connection that is lost before its first answer
 // and within BackoffMax of being made counts as a failed attempt, so that a server which only hangs up is not hammered.
@@ -275,7 +275,7 @@ func (c *ClientConn) tick() {
 		c.out.fail(err)
 		go c.out.conn.Close() // as above
 	} else if c.out.writing {
-		if c.out.stalled > 1 {
+		if c.out.blocked > 1 {
 			c.out.release()
 		}
 		c.out.arm()

@@ -1596,7 +1596,7 @@ func TestStuckWrites(t *testing.T) {
 			}
 			defer r.Close()
 			p := accept()
-			long := patterned(MaxPayload / 2)
+			long := patterned(MaxPayload / 4) // so that there is room for one more
 			write(t, r, 1, TypeRequest, FlagRemoteOpen, long)
 			write(t, r, 1, TypeData, 0, []byte("message"))
 			last := uint32(1) // that was written

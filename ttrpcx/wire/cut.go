@@ -34,8 +34,8 @@ func (f *frame) payload() []byte {
 	return f.tail[HeaderSize:]
 }
 
-// timeout returns the timeout of f, a request as ttrpc encodes it: field 4, after the fields that are longer. Zero means
-// none.
+// timeout returns the timeout of f, a request as ttrpc encodes it: field 4, after the fields that are longer. Zero
+// means none.
 func (f *frame) timeout() time.Duration {
 	b, rest := f.head, f.tail
 	if len(b) == 0 {

@@ -33,6 +33,9 @@ const (
 	// maxPiece bounds what is written at once. Between two pieces it shows that the peer still takes bytes.
 	maxPiece = 128 << 10
 
+	// minTaken is the least that shows within a piece, which can wait long for a kernel that has much for a slow peer.
+	minTaken = 4 << 10
+
 	// ticksPerTimeout is how often in an IOTimeout the connection is looked at. A peer is cut off at most one tick
 	// late.
 	ticksPerTimeout = 4
@@ -72,7 +75,9 @@ type writer struct {
 
 	armed   bool
 	timer   *time.Timer
-	stalled int // ticks since conn has last taken something
+	blocked int // ticks since the last piece of a write
+	stalled int // ticks since the peer has last taken something
+	unsent  int // at that time
 }
 
 // errStuck says that a request found no room while the peer takes nothing.
@@ -182,7 +187,7 @@ func (w *writer) writeNow(f *frame) (int, error) {
 	w.mu.Lock()
 	w.writing = false
 	if n > 0 {
-		w.stalled, w.stuck = 0, w.interrupted
+		w.stalled, w.blocked, w.stuck = 0, 0, w.interrupted
 	}
 	w.changed.Broadcast()
 	n += before
@@ -211,7 +216,7 @@ func (w *writer) writeNow(f *frame) (int, error) {
 }
 
 // progress notes that the peer has taken something.
-func (w *writer) progress() { w.stalled, w.stuck = 0, false }
+func (w *writer) progress() { w.stalled, w.blocked, w.stuck = 0, 0, false }
 
 // transmit writes q and f to the connection, in one system call if they are no longer than a piece.
 func (w *writer) transmit(q []byte, f *frame) (n int, err error) {
@@ -322,6 +327,10 @@ func (w *writer) arm() {
 func (w *writer) check() error {
 	if w.writing {
 		w.stalled++
+		w.blocked++
+		if n := unsent(w.conn); max(n-w.unsent, w.unsent-n) >= minTaken {
+			w.stalled, w.unsent = 0, n
+		}
 	}
 	if time.Duration(w.stalled) > w.timeout/w.period {
 		return fmt.Errorf("write to peer: nothing taken for %v: %w", w.timeout, os.ErrDeadlineExceeded)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -269,8 +270,10 @@ func slowly(t *testing.T, r io.Reader, n int) {
 func TestTimeoutCountsBytes(t *testing.T) {
 	const timeout = 10 * time.Second // a hundredth of what the frames take
 	sides := map[string]func(*testing.T, net.Conn) net.Conn{
-		"client": func(t *testing.T, c net.Conn) net.Conn { return newClientConn(t, c, ClientOptions{IOTimeout: timeout}) },
-		"guard":  func(_ *testing.T, c net.Conn) net.Conn { return NewGuard(GuardOptions{IOTimeout: timeout}).Wrap(c, "") },
+		"client": func(t *testing.T, c net.Conn) net.Conn {
+			return newClientConn(t, c, ClientOptions{IOTimeout: timeout})
+		},
+		"guard": func(_ *testing.T, c net.Conn) net.Conn { return NewGuard(GuardOptions{IOTimeout: timeout}).Wrap(c, "") },
 	}
 	for name, wrap := range sides {
 		t.Run(name, func(t *testing.T) {
@@ -295,6 +298,50 @@ func TestTimeoutCountsBytes(t *testing.T) {
 				_ = c.Close()
 			})
 		})
+	}
+}
+
+// The kernel can hold so much for a slow peer that it takes nothing more for longer than the timeout.
+func TestTimeoutSeesIntoTheKernel(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells what the kernel holds")
+	}
+	t.Parallel()
+	const timeout, rate, step = 2 * time.Second, 200_000, 20 * time.Millisecond
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	far, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	near, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := near.(*net.TCPConn).SetWriteBuffer(1 << 20); err != nil { // the kernel takes twice as much
+		t.Fatal(err)
+	}
+	c := NewGuard(GuardOptions{IOTimeout: timeout}).Wrap(near, "")
+	defer c.Close()
+	long := request(1, MaxPayload)
+	wrote := make(chan error, 1)
+	go func() {
+		_, _ = c.Write(long)
+		_, err := c.Write(long)
+		wrote <- err
+	}()
+	for end := time.Now().Add(2 * timeout); time.Now().Before(end); time.Sleep(step) {
+		if _, err := io.CopyN(io.Discard, far, rate*int64(step)/int64(time.Second)); err != nil {
+			t.Fatalf("cut off: %v", err)
+		}
+	}
+	go io.Copy(io.Discard, far)
+	if err := <-wrote; err != nil {
+		t.Error(err)
 	}
 }
 
