@@ -36,6 +36,7 @@ const (
 // ledger has the fate of each message of the callers that keep the rules, and how they were served.
 type ledger struct {
 	victim *victim
+	large  sync.Mutex // held during a call with large messages: together, they could be more than a user may hold
 
 	mu     sync.Mutex
 	fates  map[string]fate // by the message's name, which the server records when it runs
@@ -96,15 +97,19 @@ func (c *caller) run(ctx context.Context) {
 
 // call makes a call of any kind and judges its result.
 func (c *caller) call(client testv1.TestClient) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	size := c.rng.IntN(len(sizes))
 	kind := oneOf(c.rng, c.unary, c.unary, c.echo, c.join)
+	if size == len(sizes)-1 {
+		c.large.Lock()
+		defer c.large.Unlock()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	since, start := c.victim.epoch.Load(), time.Now()
 	messages, err := kind(ctx, client, strings.Repeat("x", sizes[size]))
 	took := time.Since(start)
-	if code := status.Code(interceptor.StatusError(err)); err != nil && code != codes.Unavailable ||
-		errors.Is(err, errWrong) {
+	code := status.Code(interceptor.StatusError(err))
+	if errors.Is(err, errWrong) || err != nil && code != codes.Unavailable && !c.victim.unfair {
 		c.fail(fmt.Errorf("%s, call %d: %w", c.name, c.calls, err))
 	}
 	if !c.victim.judged(since) {

@@ -63,6 +63,9 @@ type victim struct {
 	// blind makes sessions ignore answers, for a server that does not keep the rules.
 	blind bool
 
+	// unfair tells that attackers are the same user as those who keep the rules, and may take all that a user may have.
+	unfair bool
+
 	// epoch is odd while the server starts or stops. Answers are only judged if they come in the even epoch in which
 	// they were asked for.
 	epoch atomic.Int64
@@ -70,8 +73,8 @@ type victim struct {
 	connections, sent, answered, cutOff atomic.Int64
 }
 
-// judged reports whether the server has not stopped since the epoch.
-func (v *victim) judged(since int64) bool { return since%2 == 0 && v.epoch.Load() == since }
+// judged reports whether the server owes answers and has not stopped since the epoch.
+func (v *victim) judged(since int64) bool { return !v.unfair && since%2 == 0 && v.epoch.Load() == since }
 
 // peer is one attacker. The bytes that it sends depend on its random numbers, and in some attacks on the server's
 // answers. The order in which the server gets the bytes of several peers does not.

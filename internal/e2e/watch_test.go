@@ -110,7 +110,7 @@ func (w *watched) count(message string) int {
 }
 
 // goroutines ends the server with SIGQUIT, on which Go prints the stacks of all goroutines. It returns those that wait
-// for something and are not the runtime's. A goroutine that does not wait may be about to end.
+// for something and are not the runtime's. A goroutine that runs, or closes a descriptor, may be about to end.
 func (w *watched) goroutines(t testing.TB) []string {
 	t.Helper()
 	w.Signal(syscall.SIGQUIT)
@@ -125,7 +125,7 @@ func (w *watched) goroutines(t testing.TB) []string {
 	for stack := range strings.SplitSeq(dump, "\n\n") {
 		head, _, _ := strings.Cut(stack, "\n")
 		if strings.HasPrefix(head, "goroutine ") && !strings.HasPrefix(head, "goroutine 0 ") &&
-			!strings.Contains(head, "[run") && !strings.Contains(stack, "\ncreated by runtime.") {
+			!strings.Contains(head, "[run") && !strings.Contains(head, "[syscall") && !strings.Contains(stack, "\ncreated by runtime.") {
 			waiting = append(waiting, stack)
 		}
 	}
