@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	examplev1 "example.com/ttrpc-starter/gen/example/v1"
+	"example.com/ttrpc-starter/ttrpcx"
 )
 
 // example implements the service. A method that is added to the .proto is missing here until it is written.
@@ -57,6 +58,10 @@ func (e *example) Join(ctx context.Context, stream examplev1.Example_JoinServer)
 		}
 		if size += len(req.GetWord()) + len(" "); size > maxText {
 			return nil, status.Errorf(codes.InvalidArgument, "text has more than %d bytes", maxText)
+		}
+		// Peers may open many streams, so what each keeps counts: the text twice, and its place in words.
+		if err := ttrpcx.Reserve(ctx, 2*len(req.GetWord())+32); err != nil {
+			return nil, err
 		}
 		words = append(words, req.GetWord())
 	}
