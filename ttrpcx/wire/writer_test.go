@@ -273,7 +273,9 @@ func TestTimeoutCountsBytes(t *testing.T) {
 		"client": func(t *testing.T, c net.Conn) net.Conn {
 			return newClientConn(t, c, ClientOptions{IOTimeout: timeout})
 		},
-		"guard": func(_ *testing.T, c net.Conn) net.Conn { return NewGuard(GuardOptions{IOTimeout: timeout}).Wrap(c, "") },
+		"guard": func(_ *testing.T, c net.Conn) net.Conn {
+			return NewGuard(GuardOptions{IOTimeout: timeout}).Wrap(c, "")
+		},
 	}
 	for name, wrap := range sides {
 		t.Run(name, func(t *testing.T) {
