@@ -74,7 +74,9 @@ type victim struct {
 }
 
 // judged reports whether the server owes answers and has not stopped since the epoch.
-func (v *victim) judged(since int64) bool { return !v.unfair && since%2 == 0 && v.epoch.Load() == since }
+func (v *victim) judged(since int64) bool {
+	return !v.unfair && since%2 == 0 && v.epoch.Load() == since
+}
 
 // peer is one attacker. The bytes that it sends depend on its random numbers, and in some attacks on the server's
 // answers. The order in which the server gets the bytes of several peers does not.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/ttrpcx/wire"
@@ -103,15 +102,15 @@ func (p *peer) hold(conn net.Conn) {
 // bulk is the text of a large message.
 var bulk = strings.Repeat("x", wire.MaxPayload-100)
 
-// largeRequest returns a unary request whose answer has the same size.
-func (p *peer) largeRequest(id uint32) frame {
+// largeRequest returns the first request of a connection. Its answer has the same size.
+func (p *peer) largeRequest() frame {
 	f := request("Unary", 0, &testv1.UnaryRequest{Bar: bulk[:oneOf(p.rng, 30<<10, 64<<10, 1<<20, len(bulk))]})
-	f.StreamID = id
+	f.StreamID = 1
 	return f
 }
 
 func (p *peer) announce(conn net.Conn) {
-	f := p.largeRequest(1)
+	f := p.largeRequest()
 	f.Length = uint32(len(f.payload))
 	if _, err := conn.Write(f.Append(nil)); err != nil {
 		return
@@ -122,7 +121,7 @@ func (p *peer) announce(conn net.Conn) {
 }
 
 func (p *peer) trickle(conn net.Conn) {
-	f := p.largeRequest(1)
+	f := p.largeRequest()
 	for _, b := range wire.AppendFrame(nil, f.Header, f.payload[:1000]) {
 		if _, err := conn.Write([]byte{b}); err != nil {
 			return
@@ -132,7 +131,7 @@ func (p *peer) trickle(conn net.Conn) {
 }
 
 func (p *peer) oversize(conn net.Conn) {
-	f := p.largeRequest(1)
+	f := p.largeRequest()
 	for f.payload = append(f.payload, bulk...); p.send(conn, f) && f.StreamID < 20; f.StreamID += 2 {
 	}
 	p.hold(conn)
@@ -149,12 +148,12 @@ func (p *peer) entries(conn net.Conn) {
 }
 
 func (p *peer) neverRead(conn net.Conn) {
-	for f := p.largeRequest(1); p.send(conn, f); f.StreamID += 2 {
+	for f := p.largeRequest(); p.send(conn, f); f.StreamID += 2 {
 	}
 }
 
 func (p *peer) readSlowly(conn net.Conn) {
-	f := p.largeRequest(1)
+	f := p.largeRequest()
 	go func() {
 		for p.send(conn, f) {
 			f.StreamID += 2
@@ -189,8 +188,7 @@ func (p *peer) collect(conn net.Conn) {
 	if !p.send(conn, f) {
 		return
 	}
-	word := oneOf[proto.Message](p.rng, nil, &testv1.JoinRequest{Word: bulk[:100]}, &testv1.JoinRequest{Word: bulk[:1<<20]})
-	f = message(word)
+	f = message(&testv1.JoinRequest{Word: bulk[:oneOf(p.rng, 0, 100, 1<<20)]})
 	f.StreamID = 1
 	for end := time.Now().Add(p.upTo(4 * time.Second)); p.send(conn, f) && time.Now().Before(end); {
 	}

@@ -150,7 +150,8 @@ func tlsPlace(t testing.TB) *place {
 			t.Fatal(err)
 		}
 		configs[user] = &tls.Config{
-			Certificates: []tls.Certificate{pair}, RootCAs: a.pool, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13,
+			Certificates: []tls.Certificate{pair}, RootCAs: a.pool,
+			ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13,
 		}
 	}
 	p.dial = func(user int) (net.Conn, error) {

@@ -125,7 +125,8 @@ func (w *watched) goroutines(t testing.TB) []string {
 	for stack := range strings.SplitSeq(dump, "\n\n") {
 		head, _, _ := strings.Cut(stack, "\n")
 		if strings.HasPrefix(head, "goroutine ") && !strings.HasPrefix(head, "goroutine 0 ") &&
-			!strings.Contains(head, "[run") && !strings.Contains(head, "[syscall") && !strings.Contains(stack, "\ncreated by runtime.") {
+			!strings.Contains(head, "[run") && !strings.Contains(head, "[syscall") &&
+			!strings.Contains(stack, "\ncreated by runtime.") {
 			waiting = append(waiting, stack)
 		}
 	}
