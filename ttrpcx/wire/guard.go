@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/ttrpc"
@@ -30,6 +31,11 @@ const (
 
 	// maxPause is the longest pause before it looks again whether there is memory.
 	maxPause = 50 * time.Millisecond
+
+	// directFrame is the length in bytes from which ttrpc gets a frame as it arrives. ttrpc takes a buffer for all of a
+	// frame as soon as it has the header, from a pool that may give it one of 4 MiB. So it gets shorter frames when they
+	// are whole, which costs a copy.
+	directFrame = 64 << 10
 
 	// stallTime and stallBytes say who loses memory for which somebody waits: a peer that has brought fewer bytes of a
 	// frame in that time.
@@ -79,6 +85,8 @@ type Guard struct {
 	options GuardOptions
 	methods methods
 	budget  *budget
+
+	largest atomic.Int64 // bytes of a frame that ttrpc has had
 
 	mu        sync.Mutex
 	receiving map[*GuardedConn]struct{} // those that hold memory for a frame that is arriving
@@ -166,7 +174,7 @@ type GuardedConn struct {
 
 	account *Account // of bytes below, and of judge.calls
 	ended   bool     // nothing more is counted in account
-	share   int64    // that the current frame holds, if it is a message of a stream
+	share   int64    // that the current frame holds until ttrpc has dealt with it
 	spent   int64    // the same, of those before it
 	ahead   int64    // that were read during the write in progress
 	output  int64    // that are queued

@@ -22,7 +22,7 @@ type input struct {
 	verdict verdict // of it
 	left    int64   // bytes of its payload to come
 	parks   bool    // calls were parked when it was last looked
-	parked  []byte  // the current frame, if it is parked
+	whole   []byte  // the current frame, if it is parked or gathered
 	invalid error   // why ttrpc is made to refuse the current frame
 }
 
@@ -41,10 +41,11 @@ func (c *GuardedConn) Read(p []byte) (int, error) {
 		switch {
 		case err != nil:
 			return 0, err
-		case len(p) >= ttrpcBuffer && n > 0:
+		case n > 0 && len(p) >= ttrpcBuffer:
 			return n, nil
+		case n > 0:
+			in.ready = b[:n]
 		}
-		in.ready = b[:n]
 	}
 	n := copy(p, in.ready)
 	in.ready = in.ready[n:]
@@ -61,7 +62,10 @@ func (c *GuardedConn) judged(p []byte) (int, error) {
 			in.part.free()
 			in.part = nil
 		}
-		if in.left == 0 && n < HeaderSize || n == 0 {
+		if in.verdict == gather && in.left > 0 {
+			p = in.whole[len(in.whole):cap(in.whole)]
+		}
+		if n == 0 || in.left == 0 && !judgeable(p[:n]) {
 			if in.err != nil {
 				return 0, io.EOF
 			}
@@ -82,10 +86,17 @@ func (c *GuardedConn) judged(p []byte) (int, error) {
 		} else if used < n {
 			in.keep(p[used:n])
 		}
-		if w > 0 {
+		if w > 0 || len(in.ready) > 0 {
 			return w, nil
 		}
 	}
+}
+
+// judgeable reports whether a frame can be judged of which b has the start: a short one only when all of it is here.
+func judgeable(b []byte) bool {
+	h, ok := ParseHeader(b)
+	size := HeaderSize + int64(h.Length)
+	return ok && (size > ttrpcBuffer || int64(len(b)) >= size)
 }
 
 // keep notes that b is to be judged later.
@@ -213,10 +224,10 @@ func (c *GuardedConn) sift(p []byte) (w, used int, err error) {
 	for used < len(p) {
 		n := int(min(in.left, int64(len(p)-used)))
 		if n == 0 {
-			h, ok := ParseHeader(p[used:])
-			if !ok {
+			if !judgeable(p[used:]) {
 				return w, used, nil
 			}
+			h, _ := ParseHeader(p[used:])
 			if admitted, err := c.admit(h, len(p)-used, w == 0); err != nil || !admitted {
 				return w, used, err
 			}
@@ -230,7 +241,7 @@ func (c *GuardedConn) sift(p []byte) (w, used int, err error) {
 		w += c.place(p[w:], p[used:used+n])
 		used += n
 		if in.left == 0 {
-			if err := c.finish(); err != nil {
+			if err := c.finish(); err != nil || len(in.ready) > 0 {
 				return w, used, err
 			}
 		}
@@ -255,17 +266,22 @@ func (c *GuardedConn) place(p, b []byte) int {
 			copy(p, b)
 		}
 		return len(b)
-	case park:
-		in.parked = append(in.parked, b...)
+	case park, gather:
+		in.whole = append(in.whole, b...)
 	}
 	return 0
+}
+
+// request reports whether the current frame is a request that ttrpc gets, now or later.
+func (in *input) request() bool {
+	return in.frame.Type == TypeRequest && (in.verdict == pass || in.verdict == gather || in.verdict == park)
 }
 
 // check reads the next bytes of the current frame if it is a request. If ttrpc must not have the request, check makes
 // it one that ttrpc refuses, because ttrpc may have its start already.
 func (c *GuardedConn) check(b []byte) error {
 	in := &c.input
-	if in.frame.Type != TypeRequest || in.verdict != pass && in.verdict != park {
+	if !in.request() {
 		return nil
 	}
 	if in.invalid != nil {
@@ -293,16 +309,20 @@ func (c *GuardedConn) admit(h Header, inHand int, mayWait bool) (bool, error) {
 		if c.ended || c.out.ended() != nil {
 			return false, io.EOF
 		}
-		cost := costOf(h, v, inHand)
+		missing := int64(inHand) < HeaderSize+int64(h.Length)
+		if v == pass && missing && h.Length < directFrame {
+			v = gather
+		}
+		cost, passing := c.costOf(h, v, missing)
 		waited := clock() - start
 		switch {
-		case cost == 0 || c.account.reserve(cost, shareOfRequests):
-			c.accept(h, v, cost, inHand)
+		case cost+passing == 0 || c.account.reserve(cost+passing, shareOfRequests):
+			c.accept(h, v, cost, passing, missing)
 			return true, nil
 		case !mayWait:
 			return false, nil
 		case waited >= memoryTimeout:
-			c.accept(h, noMemory, 0, inHand)
+			c.accept(h, noMemory, 0, 0, missing)
 			return true, nil
 		}
 		c.mu.Unlock()
@@ -312,40 +332,54 @@ func (c *GuardedConn) admit(h Header, inHand int, mayWait bool) (bool, error) {
 	}
 }
 
-// costOf returns how much memory the frame takes, in bytes. A message that is here already takes none until it is in
-// the queue of its stream, where package interceptor's Memory counts it.
-func costOf(h Header, v verdict, inHand int) int64 {
+// costOf returns how much memory the frame takes, in bytes: until its call ends, and until ttrpc has dealt with the frame.
+// missing means that not all of it is here. A message that is here takes none until it waits for its handler, where
+// package interceptor's Memory counts it.
+func (c *GuardedConn) costOf(h Header, v verdict, missing bool) (cost, passing int64) {
 	n := int64(h.Length)
 	switch {
-	case v == pass && h.Type == TypeRequest:
-		return callCost + n*requestCopies
-	case v == park && h.Type == TypeRequest:
-		return parkedCost + n*requestCopies
-	case v == park || v == pass && inHand < HeaderSize+int(n):
-		return n * messageCopies
+	case v == gather:
+		passing = HeaderSize + n
+	case v == pass && missing: // ttrpc's pool may give it a buffer for the largest
+		passing = max(0, c.guard.largest.Load()-n)
 	}
-	return 0
+	switch {
+	case h.Type == TypeRequest && (v == pass || v == gather):
+		return callCost + n*requestCopies, passing
+	case h.Type == TypeRequest && v == park:
+		return parkedCost + n*requestCopies, 0
+	case v == park:
+		return (HeaderSize + n) * messageCopies, 0
+	case missing && (v == pass || v == gather):
+		return 0, n*messageCopies + passing
+	}
+	return 0, 0
 }
 
 // accept makes h the header of the current frame and its verdict v. mu is held.
-func (c *GuardedConn) accept(h Header, v verdict, cost int64, inHand int) {
+func (c *GuardedConn) accept(h Header, v verdict, cost, passing int64, missing bool) {
 	if refused := refusalFor(h, v); refused != nil {
 		if _, parked := c.parked[h.StreamID]; h.Type == TypeRequest || parked {
 			c.refuseCall(h.StreamID, refused)
 		} else {
 			v = spoil
-			c.judge.opened(h.StreamID, clientStream, refused)
+			c.judge.opened(h.StreamID, clientStream, refused, 0)
 		}
 	}
 	c.judge.accept(h, v, cost)
 	in := &c.input
 	in.frame, in.left, in.verdict, in.invalid = h, int64(h.Length), v, nil
+	c.share = passing
+	switch {
+	case v == gather:
+		in.whole = make([]byte, 0, HeaderSize+int(h.Length))
+	case v == pass && int64(h.Length) > c.guard.largest.Load():
+		c.guard.largest.Store(int64(h.Length))
+	}
 	if h.Type == TypeRequest {
 		c.request.reset(int(h.Length))
-	} else if v == pass {
-		c.share = cost
 	}
-	if cost > 0 && h.Length >= largeFrame && inHand < HeaderSize+int(h.Length) {
+	if missing && cost+passing > 0 {
 		c.mark, c.markAt = c.arrived, clock()
 		c.guard.mu.Lock()
 		c.guard.receiving[c] = struct{}{}
@@ -409,10 +443,13 @@ func (g *Guard) received(c *GuardedConn) {
 func (c *GuardedConn) finish() error {
 	in := &c.input
 	in.done = true
-	if in.frame.Length >= largeFrame {
+	if in.frame.Length > ttrpcBuffer-HeaderSize {
 		c.guard.received(c)
 	}
-	request := in.frame.Type == TypeRequest && (in.verdict == pass || in.verdict == park)
+	if in.verdict == gather {
+		in.ready, in.whole = in.whole, nil
+	}
+	request := in.request()
 	kind := unary
 	if request {
 		if err := c.request.finish(); err != nil && in.invalid == nil {
@@ -420,14 +457,19 @@ func (c *GuardedConn) finish() error {
 		}
 		kind = c.request.kind(c.guard.methods)
 	}
-	if in.verdict == pass && kind == unary && in.invalid == nil && c.share == 0 {
+	entries := int64(c.request.entries) * entryCopies
+	if !request {
+		entries = 0
+	}
+	if in.verdict != park && kind == unary && in.invalid == nil && c.share == 0 && entries == 0 {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.spent, c.share = c.spent+c.share, 0
 	if request {
-		c.judge.opened(in.frame.StreamID, kind, in.invalid)
+		c.hold(entries)
+		c.judge.opened(in.frame.StreamID, kind, in.invalid, entries)
 	}
 	if in.verdict == park {
 		c.parkFrame()
@@ -438,8 +480,8 @@ func (c *GuardedConn) finish() error {
 // parkFrame keeps the current frame until ttrpc may have it. mu is held.
 func (c *GuardedConn) parkFrame() {
 	in := &c.input
-	id, b := in.frame.StreamID, in.parked
-	in.parked = nil
+	id, b := in.frame.StreamID, in.whole
+	in.whole = nil
 	switch _, ok := c.parked[id]; {
 	case ok:
 		c.parked[id] = append(c.parked[id], b...)

@@ -15,6 +15,7 @@ type verdict uint8
 
 const (
 	pass     verdict = iota // ttrpc gets it
+	gather                  // ttrpc gets it when all of it is here
 	drop                    // ttrpc does not get it
 	park                    // ttrpc gets it after calls have ended
 	busy                    // ttrpc does not get it, and the client is told that too many calls are open
@@ -101,7 +102,7 @@ func (j *judge) accept(h Header, v verdict, cost int64) {
 	case v == probe:
 	case h.Type == TypeRequest:
 		j.lastID = h.StreamID
-		if v != pass && v != park {
+		if v != pass && v != gather && v != park {
 			return
 		}
 		if j.calls == nil {
@@ -122,10 +123,11 @@ func (j *judge) accept(h Header, v verdict, cost int64) {
 	}
 }
 
-// opened notes what shows only when a whole request was read.
-func (j *judge) opened(id uint32, k kind, invalid error) {
+// opened notes what shows only when a whole request was read. cost is in addition to that of accept.
+func (j *judge) opened(id uint32, k kind, invalid error, cost int64) {
 	open := j.calls[id]
 	open.kind, open.invalid = k, invalid
+	open.cost += cost
 	j.calls[id] = open
 }
 

@@ -21,7 +21,7 @@ func TestJudge(t *testing.T) {
 	open := func(id uint32, k kind) func(*judge) {
 		return func(j *judge) {
 			_, _ = send(j, Header{StreamID: id, Type: TypeRequest})
-			j.opened(id, k, nil)
+			j.opened(id, k, nil, 0)
 		}
 	}
 	sent := func(h Header) func(*judge) { return func(j *judge) { _, _ = send(j, h) } }
@@ -105,7 +105,7 @@ func TestJudge(t *testing.T) {
 		},
 		"data too long": {all(open(1, clientStream)), data(1, 0, MaxPayload+1), tooLong, "", 1},
 		"data of an invalid request": {
-			all(open(1, clientStream), func(j *judge) { j.opened(1, clientStream, errMetadata) }),
+			all(open(1, clientStream), func(j *judge) { j.opened(1, clientStream, errMetadata, 0) }),
 			data(1, 0, 5), drop, "", 1,
 		},
 		"end with payload":  {all(open(1, clientStream)), data(1, end, 5), 0, "has a payload", 1},
