@@ -28,17 +28,17 @@ func (s *serveRun) drain() error {
 	for _, c := range s.open() {
 		drained = append(drained, c.Drain())
 	}
-	var failed []string
-	if late := waitAll(drained, s.options.ShutdownTimeout); late > 0 {
+	late := waitAll(drained, s.options.ShutdownTimeout)
+	if late > 0 {
 		what := fmt.Sprintf("answers to %d peers", late)
 		if n := s.calls(); n > 0 {
 			what = fmt.Sprintf("%d calls", n)
 		}
-		failed = append(failed, fmt.Sprintf("%s were cut off after %v", what, s.options.ShutdownTimeout))
+		s.fail("%s were cut off after %v", what, s.options.ShutdownTimeout)
 	}
 
 	s.setState(stateClosing)
-	if failed == nil {
+	if late == 0 {
 		s.cancel() // ends handshakes
 		s.answerLast()
 	}
@@ -52,8 +52,21 @@ func (s *serveRun) drain() error {
 	s.cancel()
 	s.pending.Wait()
 	_ = s.server.Close()
+	return s.stopError()
+}
+
+// fail notes what is wrong with the stop.
+func (s *serveRun) fail(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.failed = append(s.failed, fmt.Sprintf(format, args...))
+}
+
+// stopError returns what is wrong with the stop so far, or nil.
+func (s *serveRun) stopError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	failed := s.failed
 	if s.lost > 0 {
 		failed = append(failed, fmt.Sprintf("%d peers did not take the last %d bytes", s.gone, s.lost))
 	}

@@ -2,6 +2,7 @@ package ttrpcx
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -70,7 +71,8 @@ func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
 	case err := <-stopped:
 		return err
 	case <-time.After(l.options.ShutdownTimeout + stopTimeout):
-		return fmt.Errorf("stop: connections or the Logger do not end %v after the ShutdownTimeout", stopTimeout)
+		s.fail("connections or the Logger did not end %v after the ShutdownTimeout", stopTimeout)
+		return s.stopError()
 	}
 }
 
@@ -87,14 +89,15 @@ type serveRun struct {
 	strangers         *strangers
 	maxTotal, maxUser int
 
-	mu    sync.Mutex
-	total int            // connections, without those in strangers
-	users map[string]int // the same, by Peer.user
-	conns map[*servedConn]struct{}
-	state serveState
-	end   time.Time // when linger must give up, once the state is not stateServing
-	lost  int       // bytes that did not reach their peers since then
-	gone  int       // the peers of these
+	mu     sync.Mutex
+	total  int            // connections, without those in strangers
+	users  map[string]int // the same, by Peer.user
+	conns  map[*servedConn]struct{}
+	state  serveState
+	end    time.Time // when linger must give up, once the state is not stateServing
+	lost   int       // bytes that did not reach their peers since then
+	gone   int       // the peers of these
+	failed []string  // what else is wrong with the stop
 }
 
 type serveState int
@@ -141,8 +144,12 @@ func (s *serveRun) serveConn(raw, conn net.Conn, peer Peer, refused error) {
 		}
 		return
 	}
+	guarded := conn
+	if tlsConn, ok := conn.(*tls.Conn); ok {
+		guarded = servedTLS{tlsConn, raw.(*stranger)}
+	}
 	served := &servedConn{
-		GuardedConn: s.guard.Wrap(conn, peer.user()), inner: conn, run: s, peer: peer, ended: make(chan struct{}),
+		GuardedConn: s.guard.Wrap(guarded, peer.user()), inner: conn, run: s, peer: peer, ended: make(chan struct{}),
 	}
 	if !s.add(served) {
 		_ = served.Close()

@@ -1,6 +1,7 @@
 package ttrpcx
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -17,6 +18,10 @@ const (
 	// maxHandshakeBytes is how much a peer may send before its handshake is over. crypto/tls would take 64 KiB for the
 	// first message alone, and 256 KiB for the certificates.
 	maxHandshakeBytes = 16 << 10
+
+	// maxUndecoded is how much a peer may send afterwards without one byte of a message. crypto/tls would keep 64 KiB of
+	// a handshake message that is not finished. A record has 16 KiB, and crypto/tls reads two at once.
+	maxUndecoded = 48 << 10
 )
 
 // strangers are the connections whose TLS handshake is not over. They have a pool of their own, so that they take no
@@ -39,7 +44,7 @@ type stranger struct {
 	fellows *int // the number of strangers of the network
 	heard   atomic.Bool
 	known   bool // the handshake is over; set between two reads
-	read    int  // bytes, until then
+	read    int  // bytes, since the last byte of a message
 }
 
 func newStrangers(n int) *strangers {
@@ -107,18 +112,34 @@ func (p *strangers) remove(n *stranger) error {
 	return nil
 }
 
-// Read reads from the connection. Until the handshake is over, it fails after maxHandshakeBytes.
+// Read reads from the connection. It fails after maxHandshakeBytes, or maxUndecoded when the handshake is over.
 func (n *stranger) Read(b []byte) (int, error) {
+	limit := maxHandshakeBytes
 	if n.known {
-		return n.TCPConn.Read(b)
+		limit = maxUndecoded
 	}
-	if n.read >= maxHandshakeBytes {
-		return 0, fmt.Errorf("more than %d bytes before the end of the handshake", maxHandshakeBytes)
+	if n.read >= limit {
+		return 0, fmt.Errorf("more than %d bytes of TLS without a message", limit)
 	}
-	r, err := n.TCPConn.Read(b[:min(len(b), maxHandshakeBytes-n.read)])
+	r, err := n.TCPConn.Read(b[:min(len(b), limit-n.read)])
 	n.read += r
 	n.heard.Store(true)
 	return r, err
+}
+
+// servedTLS is a TLS connection whose handshake is over.
+type servedTLS struct {
+	*tls.Conn
+	below *stranger
+}
+
+// Read notes when the peer has sent a message.
+func (c servedTLS) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.below.read = 0
+	}
+	return n, err
 }
 
 // network returns what strangers are counted by: an IPv4 address, or the /64 of an IPv6 address, which is what one

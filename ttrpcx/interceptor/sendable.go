@@ -87,7 +87,7 @@ func (s sendableStream) SendMsg(m any) error {
 	}
 	if s.call != nil {
 		held := 2 * size // the message and its encoding
-		if err := s.call.Reserve(held); err != nil {
+		if err := s.call.ReserveAnswer(held); err != nil {
 			return err
 		}
 		defer s.call.Release(held)

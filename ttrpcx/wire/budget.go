@@ -163,11 +163,16 @@ type Call struct {
 }
 
 // Reserve counts n bytes until Release or End. It returns an error with code ResourceExhausted if there is no room.
-func (c *Call) Reserve(n int) error {
-	if !c.account.reserve(int64(n), shareOfAnswers) {
+func (c *Call) Reserve(n int) error { return c.reserve(int64(n), shareOfRequests) }
+
+// ReserveAnswer is Reserve for bytes that are sent to the caller. They have more room.
+func (c *Call) ReserveAnswer(n int) error { return c.reserve(int64(n), shareOfAnswers) }
+
+func (c *Call) reserve(n, share int64) error {
+	if !c.account.reserve(n, share) {
 		return errNoMemory
 	}
-	c.held.Add(int64(n))
+	c.held.Add(n)
 	return nil
 }
 
