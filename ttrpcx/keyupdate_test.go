@@ -93,10 +93,9 @@ func (r *records) keyUpdate() []byte {
 	return b
 }
 
-// TestKeyUpdates has a peer with a certificate that asks for new keys again and again, and does not read the answers.
-// The server's reader gets stuck in its answer, and holds a lock that closing a TLS connection waits for.
-func TestKeyUpdates(t *testing.T) {
-	noLeaks(t)
+// dialRecords returns a server and a connection of a peer with a certificate.
+func dialRecords(t *testing.T) (*served, *net.TCPConn, *tls.Conn, *records) {
+	t.Helper()
 	a := newAuthority(t)
 	s := serve(t, ttrpcx.ServerOptions{
 		Address: "tcp://127.0.0.1:0", TLS: a.issue("server"), ShutdownTimeout: 100 * time.Millisecond,
@@ -110,7 +109,33 @@ func TestKeyUpdates(t *testing.T) {
 	if err := conn.Handshake(); err != nil {
 		t.Fatal(err)
 	}
-	r := newRecords(t, conn, keys.String())
+	return s, raw, conn, newRecords(t, conn, keys.String())
+}
+
+// TestUndecoded has a peer with a certificate that never finishes a handshake message of 64 KiB, which crypto/tls would
+// keep for ever.
+func TestUndecoded(t *testing.T) {
+	noLeaks(t)
+	_, raw, conn, r := dialRecords(t)
+	const record = 16 << 10
+	b := r.seal(22, append([]byte{24, 0, 0xff, 0xff}, make([]byte, record-4)...))
+	for range 2 {
+		b = append(b, r.seal(22, make([]byte, record))...)
+	}
+	if _, err := raw.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the server has not closed the connection: %v", err)
+	}
+}
+
+// TestKeyUpdates has a peer with a certificate that asks for new keys again and again, and does not read the answers.
+// The server's reader gets stuck in its answer, and holds a lock that closing a TLS connection waits for.
+func TestKeyUpdates(t *testing.T) {
+	noLeaks(t)
+	s, raw, conn, r := dialRecords(t)
 
 	// Data for a call that has ended is legal and gets no answer. It is needed because crypto/tls takes only so many
 	// key updates in a row.

@@ -7,6 +7,8 @@ import (
 	"flag"
 	"io"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -78,10 +80,19 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 			return line.Bytes()
 		})
 	}
+	limitMemory(o, floor)
 	if _, err := heapfloor.Set(floor); err != nil {
 		o.Logger.Warn("the heap floor is not used", "error", err)
 	}
 	return o, nil
+}
+
+// limitMemory lets Go collect garbage earlier than it would by GOGC when the process comes near to what its options
+// allow it, unless GOMEMLIMIT says something else. What is in use is about half of that at most.
+func limitMemory(o ttrpcx.ServerOptions, floor heapfloor.Size) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(16<<20 + int64(o.MaxMemory)/2*5 + int64(o.MaxConnections)*32<<10 + int64(floor))
+	}
 }
 
 // Client has the values of a client's flags.

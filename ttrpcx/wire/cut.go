@@ -62,6 +62,16 @@ func (f *frame) timeout() time.Duration {
 	}
 }
 
+// hasStatus reports whether f, a response of ttrpc, has a status, and so no message.
+func (f *frame) hasStatus() bool {
+	const messageTag = 2<<3 | 2 // of ttrpc.Response
+	b := f.head
+	if len(b) == 0 {
+		b = f.tail
+	}
+	return len(b) <= HeaderSize || b[HeaderSize] != messageTag
+}
+
 // setRequest makes r the payload. It must not be longer than the one before: a request that ttrpc has encoded is not,
 // after a number in it got less or text got shorter.
 func (f *frame) setRequest(r *ttrpc.Request) {

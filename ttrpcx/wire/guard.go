@@ -268,7 +268,7 @@ func (c *GuardedConn) send(f frame) error {
 		c.out.changed.Broadcast()
 		c.wake()
 	}
-	if f.Type == TypeResponse && f.Length >= largeAnswer && !c.ended {
+	if f.Type == TypeResponse && f.Length >= largeAnswer && !f.hasStatus() && !c.ended {
 		c.account.answered(int64(f.Length))
 	}
 	if call.invalid != nil {

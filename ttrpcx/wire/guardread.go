@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -88,6 +89,9 @@ func (c *GuardedConn) judged(p []byte) (int, error) {
 		}
 		if w > 0 || len(in.ready) > 0 {
 			return w, nil
+		}
+		if in.verdict != gather {
+			runtime.Gosched() // peers whose frames are dropped must not keep others waiting
 		}
 	}
 }
