@@ -92,8 +92,8 @@ type ServerOptions struct {
 	// own interceptors, so a panic or an answer that is too large is handled for them, too. Only NewServer uses them.
 	Interceptors []ttrpc.StreamServerInterceptor
 
-	// CallTimeout is the time that a call may take, if its own deadline is not earlier. Only NewServer uses it. Default:
-	// no limit.
+	// CallTimeout is the time that a call may take, if its own deadline is not earlier. Only NewServer uses it.
+	// Default: no limit.
 	CallTimeout time.Duration
 
 	// Reflection offers gRPC's server reflection, which lists the services, methods and messages to callers. Only

@@ -18,7 +18,8 @@ import (
 // of Serve ends, and lets open calls finish.
 //
 // Each call passes, from the outside in: the log, the recovery from panics, the count of calls and their messages, the
-// deadline of CallTimeout, the check that the answer can be sent, and the interceptors of ServerOptions. Package interceptor describes them.
+// deadline of CallTimeout, the check that the answer can be sent, and the interceptors of ServerOptions. Package
+// interceptor describes them.
 type Server struct {
 	// TTRPC is the ttrpc server that Server uses. Register services with Server instead. A service that is registered
 	// with TTRPC has no interceptors around its streams, because ttrpc has none there, and reflection does not list it.

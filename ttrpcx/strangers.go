@@ -19,8 +19,8 @@ const (
 	// first message alone, and 256 KiB for the certificates.
 	maxHandshakeBytes = 16 << 10
 
-	// maxUndecoded is how much a peer may send afterwards without one byte of a message. crypto/tls would keep 64 KiB of
-	// a handshake message that is not finished. A record has 16 KiB, and crypto/tls reads two at once.
+	// maxUndecoded is how much a peer may send afterwards without one byte of a message. crypto/tls would keep 64 KiB
+	// of a handshake message that is not finished. A record has 16 KiB, and crypto/tls reads two at once.
 	maxUndecoded = 48 << 10
 )
 

@@ -87,8 +87,8 @@ type inbox struct {
 	stopped  bool  // nobody receives any more
 }
 
-// cost returns what a message takes in an inbox: a few words, and twice its bytes, because ttrpc's buffer is still there
-// when it is put in, and the handler's message when it is taken out.
+// cost returns what a message takes in an inbox: a few words, and twice its bytes, because ttrpc's buffer is still
+// there when it is put in, and the handler's message when it is taken out.
 func cost(encoded []byte) int { return 64 + 2*len(encoded) }
 
 // fill receives messages until the stream ends. An empty message keeps what it unmarshals, because it knows no fields.

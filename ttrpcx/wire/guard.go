@@ -152,8 +152,8 @@ func (g *Guard) evict() {
 //     messages from the client, or whose client has closed its side;
 //   - data that closes the client's side or is marked as no data and has a payload.
 //
-// Data for a call that has ended is a race that no peer can avoid, and is dropped. A frame over 4 MiB is dropped, and its
-// call answered with ResourceExhausted, as is a request whose metadata is over 8 KiB.
+// Data for a call that has ended is a race that no peer can avoid, and is dropped. A frame over 4 MiB is dropped, and
+// its call answered with ResourceExhausted, as is a request whose metadata is over 8 KiB.
 type GuardedConn struct {
 	noDeadline
 	conn  net.Conn

@@ -557,7 +557,8 @@ var invalid = map[string]func() []byte{
 	},
 	"two million entries": func() []byte {
 		entries := bytes.Repeat([]byte{0x2a, 0}, 2_000_000)
-		return AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest}, append(callFrame(1, "Echo")[HeaderSize:], entries...))
+		payload := append(callFrame(1, "Echo")[HeaderSize:], entries...)
+		return AppendFrame(nil, Header{StreamID: 1, Type: TypeRequest}, payload)
 	},
 	"frame too long": func() []byte {
 		h := Header{Length: 5 << 20, StreamID: 1, Type: TypeRequest, Flags: FlagRemoteOpen}

@@ -33,7 +33,7 @@ func (c *GuardedConn) Read(p []byte) (int, error) {
 	c.readMu.Lock()
 	defer c.readMu.Unlock()
 	in := &c.input
-	for len(in.ready) == 0 && len(p) > 0 && !(in.parks && c.unpark()) {
+	for len(in.ready) == 0 && len(p) > 0 && (!in.parks || !c.unpark()) {
 		b := p
 		if len(p) < ttrpcBuffer {
 			b = make([]byte, ttrpcBuffer)
@@ -178,7 +178,8 @@ func (c *GuardedConn) wake() {
 // frame, nor before a message of it has arrived that was begun. mu is held.
 func (c *GuardedConn) next() (id uint32, ok bool) {
 	in := &c.input
-	if c.judge.parked == 0 || c.judge.running() >= c.judge.maxCalls || in.left > 0 && (in.verdict == pass || in.verdict == spoil) {
+	passing := in.left > 0 && (in.verdict == pass || in.verdict == spoil)
+	if c.judge.parked == 0 || c.judge.running() >= c.judge.maxCalls || passing {
 		return 0, false
 	}
 	for len(c.order) > 0 && c.parked[c.order[0]] == nil {
@@ -336,7 +337,7 @@ func (c *GuardedConn) admit(h Header, inHand int, mayWait bool) (bool, error) {
 	}
 }
 
-// costOf returns how much memory the frame takes, in bytes: until its call ends, and until ttrpc has dealt with the frame.
+// costOf returns how much memory the frame takes, in bytes: until its call ends, and until ttrpc has dealt with it.
 // missing means that not all of it is here. A message that is here takes none until it waits for its handler, where
 // package interceptor's Memory counts it.
 func (c *GuardedConn) costOf(h Header, v verdict, missing bool) (cost, passing int64) {

@@ -71,7 +71,8 @@ func TestJudge(t *testing.T) {
 			request(7), pass, "", 2,
 		},
 		"after a parked one was refused": {
-			all(open(1, unary), open(3, unary), sent(request(5)), func(j *judge) { j.forget(5) }, answered(response(1), nil)),
+			all(open(1, unary), open(3, unary), sent(request(5)), func(j *judge) { j.forget(5) },
+				answered(response(1), nil)),
 			request(7), pass, "", 2,
 		},
 		"data of a parked one": {
