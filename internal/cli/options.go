@@ -37,7 +37,7 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 		"`number` of calls of one user that run at once, on all connections")
 	memory := heapfloor.Size(o.MaxMemory)
 	flags.Var(&memory, "max-memory",
-		"`size`, such as 128MiB, that calls may make the server hold; one user half of it, and a third more with answers")
+		"`size`, such as 128MiB, that calls may make the server hold; one user half of it, or two thirds with answers")
 	flags.Var((*positiveInt)(&o.MaxConnections), "max-connections", "`number` of connections of all users")
 	flags.Var((*positiveInt)(&o.MaxUserConnections), "max-user-connections",
 		"`number` of connections of one user (default three quarters of -max-connections)")

@@ -17,7 +17,8 @@ func main() { cli.Main("starter-server", run) }
 
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	flags := cli.NewFlagSet("starter-server", "Serves the Bench service over ttrpc until SIGINT or SIGTERM.")
-	options, err := cli.ParseServer(flags, args, stdout, stderr)
+	// The gRPC server logs each call.
+	options, err := cli.ParseServer(flags, append([]string{"-max-log-lines", "-1"}, args...), stdout, stderr)
 	if err != nil {
 		return err
 	}
