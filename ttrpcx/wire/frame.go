@@ -42,8 +42,8 @@ const (
 	FlagNoData                         // the frame carries no message, not even an empty one
 )
 
-// FlagStopping is a Guard's own. On a response it says that the server has not run the call, and runs none with a higher
-// stream id on this connection.
+// FlagStopping is a Guard's own. On a response it says that the server has not run the call, and runs none with a
+// higher stream id on this connection.
 const FlagStopping Flags = 1 << 7
 
 // Header is the fixed part of a frame. All integers are big endian on the wire, in the order of the fields.

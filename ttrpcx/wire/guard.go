@@ -22,8 +22,8 @@ const (
 	// parkedCost is what a parked call takes apart from its messages, in bytes.
 	parkedCost = 512
 
-	// maxSkipped is the length in bytes of the longest payload that is read to answer its call with ResourceExhausted. A
-	// longer one is not of ttrpc: HTTP and TLS look like that.
+	// maxSkipped is the length in bytes of the longest payload that is read to answer its call with ResourceExhausted.
+	// A longer one is not of ttrpc: HTTP and TLS look like that.
 	maxSkipped = 256 << 20
 
 	// memoryTimeout is how long a frame waits for memory before it is refused.
@@ -33,8 +33,8 @@ const (
 	maxPause = 50 * time.Millisecond
 
 	// directFrame is the length in bytes from which ttrpc gets a frame as it arrives. ttrpc takes a buffer for all of a
-	// frame as soon as it has the header, from a pool that may give it one of 4 MiB. So it gets shorter frames when they
-	// are whole, which costs a copy.
+	// frame as soon as it has the header, from a pool that may give it one of 4 MiB. So it gets shorter frames when
+	// they are whole, which costs a copy.
 	directFrame = 64 << 10
 
 	// stallTime and stallBytes say who loses memory for which somebody waits: a peer that has brought fewer bytes of a
