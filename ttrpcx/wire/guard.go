@@ -147,7 +147,7 @@ func (g *Guard) evict() {
 // It is refused, which is to say that Read returns io.EOF, if the peer sends
 //   - a frame longer than 256 MiB or of a type that clients do not send;
 //   - a request with an even stream id or one that is not higher than all before, or that is not a valid ttrpc.Request;
-//     but one with stream id 0 is answered with InvalidArgument, as in ttrpc, because clients ask so for a sign of life;
+//     but one with stream id 0 is answered with InvalidArgument, as in ttrpc, because clients ask so whether it lives;
 //   - data for an id that is higher than all before, or for an open call that takes none: one that is not known to take
 //     messages from the client, or whose client has closed its side;
 //   - data that closes the client's side or is marked as no data and has a payload.

@@ -66,8 +66,8 @@ func TestJudge(t *testing.T) {
 			request(7), park, "", 1,
 		},
 		"after a parked one has gone on": {
-			all(open(1, unary), open(3, unary), sent(request(5)), answered(response(1), nil), answered(response(3), nil),
-				func(j *judge) { j.unpark(5, 0) }),
+			all(open(1, unary), open(3, unary), sent(request(5)), answered(response(1), nil),
+				answered(response(3), nil), func(j *judge) { j.unpark(5, 0) }),
 			request(7), pass, "", 2,
 		},
 		"after a parked one was refused": {

@@ -26,9 +26,10 @@ const (
 	// maxName is the length in bytes of the longest name that is taken for a service's or a method's.
 	maxName = 512
 
-	// maxMetadata bounds a request's metadata in bytes, and entryCost is what each entry counts in addition to its text,
-	// as in HTTP/2: SETTINGS_MAX_HEADER_LIST_SIZE in RFC 9113, section 6.5.2. The bound is what gRPC's servers have by
-	// default. entryCopies is how often that is in memory: an entry takes about 250 bytes in ttrpc, however short it is.
+	// maxMetadata bounds a request's metadata in bytes, and entryCost is what each entry counts in addition to its
+	// text, as in HTTP/2: SETTINGS_MAX_HEADER_LIST_SIZE in RFC 9113, section 6.5.2. The bound is what gRPC's servers
+	// have by default. entryCopies is how often that is in memory: an entry takes about 250 bytes in ttrpc, however
+	// short it is.
 	maxMetadata = 8 << 10
 	entryCost   = 32
 	entryCopies = 8
