@@ -31,7 +31,7 @@ type Service struct {
 var _ testv1.TestService = Service{}
 
 // maxWords is the number of words that Split sends. Each is a message, and a request has room for two million.
-const maxWords = 32 << 10
+const maxWords = 256 << 10
 
 // maxJoined bounds what Join collects in bytes. ttrpc has no larger messages.
 const maxJoined = 4 << 20
