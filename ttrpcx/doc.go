@@ -23,7 +23,7 @@
 //
 // Each of these packages can be used without the others:
 //   - wire: the client's and the server's connection
-//   - interceptor: the log, the recovery from panics, deadlines and size checks that run around each call
+//   - interceptor: the log, the recovery from panics, memory, deadlines and sizes, around each call
 //   - reflection: gRPC's server reflection
 //   - heapfloor: fewer garbage collections, for more memory
 package ttrpcx

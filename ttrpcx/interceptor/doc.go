@@ -1,5 +1,5 @@
-// Package interceptor has interceptors for ttrpc servers and clients: logs, recovery from panics, deadlines, and errors
-// with a status. They know nothing about sockets or services.
+// Package interceptor has interceptors for ttrpc servers and clients: logs, recovery from panics, the count of memory,
+// deadlines, and errors with a status. They know nothing about sockets or services.
 //
 // # Server
 //
@@ -16,9 +16,10 @@
 //
 //  1. [Log] is outside all others, because it logs the answer that the caller gets.
 //  2. [Recover] is outside all code that may panic.
-//  3. [Deadline] passes its context to the interceptors inside it.
-//  4. [Sendable] checks the handler's answer, and checks in the context whether the deadline has passed.
-//  5. Your own interceptors: all of the above applies to their answers, too.
+//  3. [Memory] counts the call for as long as the handler runs. It receives for Deadline as well, which is inside it.
+//  4. [Deadline] passes its context to the interceptors inside it.
+//  5. [Sendable] checks the handler's answer, and checks in the context whether the deadline has passed.
+//  6. Your own interceptors: all of the above applies to their answers, too.
 //
 // ttrpc refuses calls of an unknown service or method before it runs any interceptor.
 //

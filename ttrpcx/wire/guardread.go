@@ -451,20 +451,17 @@ func (c *GuardedConn) finish() error {
 	if in.frame.Length > ttrpcBuffer-HeaderSize {
 		c.guard.received(c)
 	}
-	if in.verdict == gather {
-		in.ready, in.whole = in.whole, nil
-	}
 	request := in.request()
-	kind := unary
+	kind, entries := unary, int64(0)
 	if request {
 		if err := c.request.finish(); err != nil && in.invalid == nil {
 			return err
 		}
 		kind = c.request.kind(c.guard.methods)
+		entries = int64(c.request.entries) * entryCopies
 	}
-	entries := int64(c.request.entries) * entryCopies
-	if !request {
-		entries = 0
+	if in.verdict == gather {
+		in.ready, in.whole = in.whole, nil
 	}
 	if in.verdict != park && kind == unary && in.invalid == nil && c.share == 0 && entries == 0 {
 		return nil
