@@ -128,10 +128,14 @@ func (c *GuardedConn) fill(p []byte, inFrame bool) int {
 	in.parks = c.judge.parked > 0
 	_, ready := c.next()
 	c.reading, c.woken = in.parks && !ready, false
+	running := c.judge.running()
 	c.mu.Unlock()
 	if ready {
 		in.last = 0
 		return 0
+	}
+	if 0 < running && running <= manyCalls {
+		runtime.Gosched() // handlers go first: their peers wait, and there is nothing to read yet
 	}
 	in.last, in.err = c.conn.Read(p)
 	if inFrame || c.reading {
