@@ -166,7 +166,7 @@ func (c *ClientConn) send(f frame) error {
 	} else if !c.calls.has(f.StreamID) {
 		return nil
 	}
-	c.out.busy = c.calls.n > manyCalls
+	c.out.busy = c.calls.n > 1
 	c.sending++
 	switch n, err := c.out.write(&f); {
 	case errors.Is(err, errStuck):

@@ -17,7 +17,7 @@ type reader struct {
 	ready  []byte   // what is handed out next
 	backs  *[]byte  // backs ready, if it comes from large
 	long   int64    // bytes still to come of a frame that is over MaxPayload
-	yields bool     // callers that have their answers by now go first
+	yields bool     // callers have got answers since the last read
 }
 
 // Read hands out what the server sent and the answers to the calls that it can no longer answer. It returns
@@ -127,7 +127,7 @@ func (c *ClientConn) fill(p []byte) int {
 	}
 	if r.yields {
 		r.yields = false
-		runtime.Gosched()
+		runtime.Gosched() // their next requests go first: nothing may have come meanwhile
 	}
 	n, err := io.ReadAtLeast((*countingReader)(c), p[have:], missing)
 	p, whole, bad := c.scan(p[:have+n])
@@ -180,7 +180,7 @@ func (c *ClientConn) scan(b []byte) (rest []byte, whole int, err error) {
 		c.reader.proven = true
 		if h.closes() {
 			c.calls.remove(h.StreamID)
-			c.reader.yields = c.calls.n < manyCalls
+			c.reader.yields = true
 			if h.Flags&FlagStopping != 0 {
 				c.refused = min(c.refused, h.StreamID)
 			}

@@ -292,6 +292,7 @@ func TestStoppingServer(t *testing.T) {
 		wantAnswer(t, client, 3, "shutting down")
 		frozen.Store(true)
 		_, _ = client.Write(callFrame(5, "Unary"))
+		synctest.Wait()
 		_ = server.Close()
 		want := map[uint32]string{1: mayHaveRun, 5: "shutting down"}
 		for range 2 {

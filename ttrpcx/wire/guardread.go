@@ -134,8 +134,8 @@ func (c *GuardedConn) fill(p []byte, inFrame bool) int {
 		in.last = 0
 		return 0
 	}
-	if 0 < running && running <= manyCalls {
-		runtime.Gosched() // handlers go first: their peers wait, and there is nothing to read yet
+	if running > 0 {
+		runtime.Gosched() // handlers and their answers go first: nothing may have come meanwhile
 	}
 	in.last, in.err = c.conn.Read(p)
 	if inFrame || c.reading {

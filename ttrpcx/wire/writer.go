@@ -26,10 +26,6 @@ const (
 	// running write.
 	largeFrame = 32 << 10
 
-	// manyCalls is the number of other open calls from which frames are gathered. With fewer, gathering costs more than
-	// the system calls that it saves.
-	manyCalls = 4
-
 	// maxPiece bounds what is written at once. Between two pieces it shows that the peer still takes bytes.
 	maxPiece = 128 << 10
 
@@ -41,8 +37,8 @@ const (
 	ticksPerTimeout = 4
 )
 
-// writer writes whole frames to a connection: each at once if few other calls are open, and else through a queue. Then
-// more frames are about to follow, and one system call can take them all. ttrpc issues its writes one after another
+// writer writes whole frames to a connection: each at once if no other call is open, and else through a queue. Then
+// more frames may be about to follow, and one system call can take them all. ttrpc issues its writes one after another
 // from one goroutine or under one lock, so writes never overlap by themselves: only the number of open calls tells.
 //
 // A goroutine and a buffer exist while something is queued, and none while the connection is idle.
@@ -58,7 +54,7 @@ type writer struct {
 	tick    func()        // called without mu, a tick after arm
 	flushFn func()        // flush as a value made once, because a go statement with a receiver allocates
 	conn    net.Conn
-	busy    bool // at least manyCalls other calls are open
+	busy    bool // other calls are open
 
 	queue    *buffer // what the flusher takes next; nil if there is nothing
 	writing  bool    // a goroutine is in conn.Write, without mu
