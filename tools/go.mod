@@ -11,12 +11,14 @@ require (
 	github.com/containerd/containerd/api v1.12.0
 	github.com/containerd/ttrpc v1.2.10
 	github.com/containerd/typeurl/v2 v2.3.0
+	github.com/creack/pty v1.1.24
 	github.com/fullstorydev/grpcui v1.4.3
 	github.com/fullstorydev/grpcurl v1.9.4
 	github.com/google/shlex v0.0.0-20191202100458-e7afc7fbc510
 	github.com/jhump/protoreflect v1.18.1
 	github.com/rogpeppe/go-internal v1.16.0
 	go.yaml.in/yaml/v3 v3.0.6
+	golang.org/x/term v0.45.0
 	google.golang.org/grpc v1.83.2
 	google.golang.org/protobuf v1.36.12
 )

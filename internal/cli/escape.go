@@ -58,24 +58,21 @@ func errorText(err error) string {
 	return PrintableLines(text)
 }
 
-// escapeJSON is Printable for JSON. Outside of strings, JSON has no such characters, except for a line end after it.
-func escapeJSON(line []byte) []byte {
-	text, end := bytes.CutSuffix(line, []byte("\n"))
+// PrintableJSON is PrintableLines for JSON, or for text that takes its escapes. Within its strings JSON has no line
+// ends, tabs or separators of records.
+func PrintableJSON(text []byte) []byte {
 	if isPrintable(string(text)) {
-		return line
+		return text
 	}
 	var b bytes.Buffer
 	for _, r := range string(text) {
-		if unicode.IsPrint(r) {
+		if unicode.IsPrint(r) || strings.ContainsRune("\n\t\x1e", r) {
 			b.WriteRune(r)
 			continue
 		}
 		for _, unit := range utf16.AppendRune(nil, r) {
 			fmt.Fprintf(&b, `\u%04x`, unit)
 		}
-	}
-	if end {
-		b.WriteByte('\n')
 	}
 	return b.Bytes()
 }
@@ -84,7 +81,7 @@ func escapeJSON(line []byte) []byte {
 type jsonWriter struct{ w io.Writer }
 
 func (j jsonWriter) Write(line []byte) (int, error) {
-	if _, err := j.w.Write(escapeJSON(line)); err != nil {
+	if _, err := j.w.Write(PrintableJSON(line)); err != nil {
 		return 0, err
 	}
 	return len(line), nil

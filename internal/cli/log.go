@@ -91,7 +91,7 @@ func valueText(v slog.Value) string {
 		switch reflect.ValueOf(v.Any()).Kind() {
 		case reflect.Map, reflect.Slice:
 			if b, err := json.Marshal(v.Any()); err == nil {
-				return string(escapeJSON(b))
+				return string(PrintableJSON(b))
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package proctest
 
 import (
 	"bytes"
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,6 +46,46 @@ func Build(bin, root string, packages ...string) error {
 		return fmt.Errorf("go build %s: %w\n%s", strings.Join(packages, " "), err, out)
 	}
 	return nil
+}
+
+// BuildWith builds the program of a package of the module in root, with a version of a module that it requires. That
+// needs a go.mod of its own: in one build, the newest version that anything requires wins.
+func BuildWith(module, version, exe, root, pkg string) error {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	for _, name := range []string{"go.mod", "go.sum"} {
+		b, err := os.ReadFile(filepath.Join(root, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), b, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	mod := filepath.Join(dir, "go.mod")
+	for _, args := range [][]string{
+		{"mod", "edit", "-replace=" + module + "=" + module + "@" + version, mod},
+		{"build", "-modfile=" + mod, "-mod=mod", "-o", exe, pkg},
+	} {
+		cmd := exec.Command("go", args...)
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	info, err := buildinfo.ReadFile(exe)
+	if err != nil {
+		return err
+	}
+	for _, dep := range info.Deps {
+		if dep.Path == module && dep.Replace != nil && dep.Replace.Version == version {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is not built with %s %s", exe, module, version)
 }
 
 // Socket returns the address of a unix socket in a new directory. The names of T.TempDir can be too long for a socket.

@@ -43,12 +43,27 @@ type Dial func(ctx context.Context) (net.Conn, error)
 // Servers with ttrpc before v1.2.8 crash if a message arrives for a stream that they have just ended. Nothing is sent
 // for a stream that is known to have ended. But a caller that sends to a stream that the server may end at any moment
 // takes that risk.
-type Conn struct{ dial Dial }
+type Conn struct {
+	dial Dial
+	kept *kept // nil if each call has a connection of its own
+}
 
 var _ grpc.ClientConnInterface = (*Conn)(nil)
 
 // New returns a Conn for the server that dial connects to. It holds nothing open between calls, so there is no Close.
-func New(dial Dial) *Conn { return &Conn{dial} }
+func New(dial Dial) *Conn { return &Conn{dial: dial} }
+
+// Keep returns a Conn for small calls that share a connection, which lives from the first of them until ctx ends. They
+// are made one after the other, but streams may stay open. A call that is cancelled goes on at the server until ctx
+// ends, and a stream that is not read stops all.
+func (c *Conn) Keep(ctx context.Context) *Conn { return &Conn{c.dial, &kept{ctx: ctx}} }
+
+// kept is the connection of a Conn that Keep has made.
+type kept struct {
+	ctx    context.Context
+	client *ttrpc.Client // nil before the first call
+	conn   *guarded
+}
 
 // Invoke makes a unary call.
 func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, _ ...grpc.CallOption) error {
@@ -62,7 +77,7 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, _ ...
 	}
 	defer call.cancel()
 	resp := new(raw)
-	if err := ttrpc.NewClient(call.conn).Call(call.ctx, call.service, call.method, req, resp); err != nil {
+	if err := call.client.Call(call.ctx, call.service, call.method, req, resp); err != nil {
 		return call.status(err)
 	}
 	return decode(resp, reply)
@@ -84,6 +99,7 @@ type call struct {
 	ctx             context.Context // has the metadata where ttrpc looks for it
 	cancel          context.CancelFunc
 	service, method string
+	client          *ttrpc.Client
 	conn            *guarded
 }
 
@@ -96,23 +112,46 @@ func (c *Conn) newCall(ctx context.Context, fullMethod string) (*call, error) {
 	if slash < 0 {
 		return nil, status.Errorf(codes.Internal, "method %q has no service: want /SERVICE/METHOD", fullMethod)
 	}
-	conn, err := c.dial(ctx)
+	callCtx, cancel := context.WithCancel(ttrpc.WithMetadata(ctx, md))
+	client, conn, err := c.connect(ctx, callCtx)
 	if err != nil {
+		cancel()
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		return nil, withStatus(err, codes.Unavailable)
 	}
-	ctx, cancel := context.WithCancel(ttrpc.WithMetadata(ctx, md))
-	// ttrpc neither tells the server of a call that is cancelled nor gives up a write that is stuck.
-	context.AfterFunc(ctx, func() { _ = conn.Close() })
 	return &call{
-		ctx:     ctx,
+		ctx:     callCtx,
 		cancel:  cancel,
 		service: strings.TrimPrefix(fullMethod[:slash], "/"),
 		method:  fullMethod[slash+1:],
-		conn:    &guarded{Conn: conn, ctx: ctx},
+		client:  client,
+		conn:    conn,
 	}, nil
+}
+
+// connect returns a connection that is closed when the call's context ends, or the kept one.
+func (c *Conn) connect(dialCtx, callCtx context.Context) (*ttrpc.Client, *guarded, error) {
+	until := callCtx
+	if k := c.kept; k != nil {
+		if k.client != nil {
+			return k.client, k.conn, nil
+		}
+		until = k.ctx
+	}
+	conn, err := c.dial(dialCtx)
+	if err != nil {
+		return nil, nil, err
+	}
+	// ttrpc neither tells the server of a call that is cancelled nor gives up a write that is stuck.
+	context.AfterFunc(until, func() { _ = conn.Close() })
+	g := &guarded{Conn: conn}
+	client := ttrpc.NewClient(g)
+	if c.kept != nil {
+		c.kept.client, c.kept.conn = client, g
+	}
+	return client, g, nil
 }
 
 // status gives the call's error a status. One that comes from closing the connection is the reason for that.
@@ -184,9 +223,8 @@ func (e *NotTTRPCError) Error() string {
 // guarded is a connection that is read only when there is room for what it brings, and only while it brings ttrpc.
 type guarded struct {
 	net.Conn
-	ctx    context.Context       // of the call
-	opens  bool                  // the next frame that is written opens a stream
-	queue  *queue                // of a stream; else nil
+	opens  context.Context       // of the stream that the next frame which is written opens; else nil
+	queue  atomic.Pointer[queue] // of the latest stream; else nil
 	first  [wire.HeaderSize]byte // what was read first
 	have   int                   // of it
 	reason atomic.Pointer[error] // why reading has ended: ttrpc.Client tells its calls that it has, not why
@@ -197,15 +235,16 @@ type guarded struct {
 // to both of them merged, https://protobuf.dev/programming-guides/encoding/#last-one-wins.
 func (c *guarded) Write(p []byte) (int, error) {
 	h, ok := wire.ParseHeader(p)
-	if !c.opens || !ok { // ttrpc never splits a header
+	if c.opens == nil || !ok { // ttrpc never splits a header
 		return c.Conn.Write(p)
 	}
-	c.opens = false
+	ctx := c.opens
+	c.opens = nil
 	var r ttrpc.Request
-	if deadline, ok := c.ctx.Deadline(); ok {
+	if deadline, ok := ctx.Deadline(); ok {
 		r.TimeoutNano = time.Until(deadline).Nanoseconds()
 	}
-	md, _ := ttrpc.GetMetadata(c.ctx)
+	md, _ := ttrpc.GetMetadata(ctx)
 	for key, values := range md {
 		for _, value := range values {
 			r.Metadata = append(r.Metadata, &ttrpc.KeyValue{Key: key, Value: value})
@@ -226,18 +265,18 @@ func (c *guarded) Write(p []byte) (int, error) {
 }
 
 func (c *guarded) Read(p []byte) (int, error) {
-	if c.queue != nil {
-		c.queue.waitForRoom()
+	if q := c.queue.Load(); q != nil {
+		q.waitForRoom()
 	}
 	n, err := c.Conn.Read(p)
-	if c.queue != nil {
-		c.queue.read(n)
+	if q := c.queue.Load(); q != nil {
+		q.read(n)
 	}
 	if c.have < len(c.first) {
 		c.have += copy(c.first[c.have:], p[:n])
-		// A connection carries one call, the first, and each answer has its number.
+		// Clients have odd numbers, and each answer has that of its call.
 		if h, ok := wire.ParseHeader(c.first[:c.have]); ok &&
-			(h.StreamID != 1 || h.Type != wire.TypeResponse && h.Type != wire.TypeData) {
+			(h.StreamID%2 == 0 || h.Type != wire.TypeResponse && h.Type != wire.TypeData) {
 			n, err = 0, &NotTTRPCError{c.first[:]}
 		}
 	}

@@ -3,14 +3,12 @@ package grpcconn_test
 import (
 	"bytes"
 	"context"
-	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,39 +54,9 @@ func build(dir string) error {
 	}
 	servers["newest"] = proctest.Exe(dir, "stock")
 
-	// The old runtime needs a go.mod of its own: in one build, the newest that anything requires wins.
-	for _, name := range []string{"go.mod", "go.sum"} {
-		b, err := os.ReadFile(filepath.Join("..", name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), b, 0o600)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	mod, old := filepath.Join(dir, "go.mod"), proctest.Exe(dir, "old")
-	const ttrpc = "github.com/containerd/ttrpc"
-	for _, args := range [][]string{
-		{"mod", "edit", "-replace=" + ttrpc + "=" + ttrpc + "@" + oldRuntime, mod},
-		{"build", "-modfile=" + mod, "-mod=mod", "-o", old, "./internal/stock"},
-	} {
-		cmd := exec.Command("go", args...)
-		cmd.Dir = ".."
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
-		}
-	}
-	info, err := buildinfo.ReadFile(old)
-	if err != nil {
-		return err
-	}
-	for _, dep := range info.Deps {
-		if dep.Path == ttrpc && dep.Replace.Version == oldRuntime {
-			servers[oldRuntime] = old
-			return nil
-		}
-	}
-	return errors.New("the server is not built with ttrpc " + oldRuntime)
+	old := proctest.Exe(dir, "old")
+	servers[oldRuntime] = old
+	return proctest.BuildWith("github.com/containerd/ttrpc", oldRuntime, old, "..", "./internal/stock")
 }
 
 // onEach runs the test against a server of each runtime.

@@ -14,10 +14,9 @@ import (
 )
 
 type stream struct {
-	call   *call
-	client *ttrpc.Client
-	desc   *grpc.StreamDesc
-	queue  *queue
+	call  *call
+	desc  *grpc.StreamDesc
+	queue *queue
 
 	mu sync.Mutex
 	ts ttrpc.ClientStream // nil until it is open
@@ -25,9 +24,7 @@ type stream struct {
 
 func newStream(c *call, desc *grpc.StreamDesc) (*stream, error) {
 	s := &stream{call: c, desc: desc, queue: newQueue()}
-	c.conn.queue = s.queue
-	c.conn.opens = true
-	s.client = ttrpc.NewClient(c.conn)
+	c.conn.queue.Store(s.queue)
 	context.AfterFunc(c.ctx, func() { _ = s.end(c.ctx.Err()) })
 	if desc.ClientStreams {
 		if err := s.open(nil); err != nil {
@@ -45,7 +42,8 @@ func (s *stream) open(req any) error {
 		return status.Errorf(codes.Internal, "method %s takes one message: it was sent", s.call.method)
 	}
 	desc := &ttrpc.StreamDesc{StreamingClient: s.desc.ClientStreams, StreamingServer: s.desc.ServerStreams}
-	ts, err := s.client.NewStream(s.call.ctx, desc, s.call.service, s.call.method, req)
+	s.call.conn.opens = s.call.ctx
+	ts, err := s.call.client.NewStream(s.call.ctx, desc, s.call.service, s.call.method, req)
 	if err != nil {
 		return s.end(err)
 	}

@@ -113,7 +113,6 @@ func (o *options) symbols(ctx context.Context) []string {
 	if err != nil {
 		return nil
 	}
-	defer schema.close()
 	services, err := schema.ListServices()
 	if err != nil || o.verb == verbList {
 		return services

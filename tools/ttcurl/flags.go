@@ -1,14 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/fullstorydev/grpcurl"
 
 	"example.com/ttrpc-starter/internal/cli"
 	"example.com/ttrpc-starter/ttrpcx"
@@ -65,6 +71,8 @@ type options struct {
 	allow                      ttrpcx.ClientOptions // only Allow is used
 	out                        string
 	json                       bool
+	expandHeaders              bool
+	serverName                 string
 	maxMessages                int
 	ui                         bool
 	command                    []string // what begins the command lines that -ui shows
@@ -78,15 +86,17 @@ func (o *options) flagSet() *flag.FlagSet {
 
 	flags.StringVar(&o.data, "d", "",
 		"request `data`; @ reads standard input and @FILE a file. Messages of a stream follow one after the other")
-	flags.Var(&o.headers, "H", "metadata to send, as `'name: value'`; repeatable")
+	flags.Var(&o.headers, "H",
+		"metadata to send, as `'name: value'`; repeatable. With a name that ends in -bin, the value is base64")
+	flags.BoolVar(&o.expandHeaders, "expand-headers", false, "put environment variables in place of ${NAME} in -H")
 	flags.Var(&o.protos, "proto", "take the schema from this .proto `file`; repeatable")
 	flags.Var(&o.imports, "import-path", "`directory` to look for -proto files and their imports in; repeatable")
 	flags.Var(&o.protosets, "protoset", "take the schema from this `file`, an encoded FileDescriptorSet; repeatable")
 	flags.StringVar(&o.buf, "buf", "",
 		"take the schema from a buf module, workspace or image at this `path`: a directory or a file")
 	flags.BoolFunc("use-reflection",
-		"ask the server for the schema, or for a method's kind if the schema comes from elsewhere; "+
-			"-use-reflection asks without finding out first whether the server has reflection (default true)",
+		"take the schema from the server, and only what it lacks from -proto, -protoset or -buf. Without this flag, "+
+			"those are the schema, and the server is only asked about methods that take a stream; false asks nothing",
 		o.useReflection)
 	flags.StringVar(&o.protosetOut, "protoset-out", "",
 		"write what is listed, described or called to this `file`, as a FileDescriptorSet")
@@ -112,9 +122,11 @@ func (o *options) flagSet() *flag.FlagSet {
 		"PEM `file` with the certificates that the server's must go back to (default: the system's)")
 	flags.StringVar(&o.cert, "cert", "", "PEM `file` with a certificate to show to the server")
 	flags.StringVar(&o.key, "key", "", "PEM `file` with its private key")
-	flags.StringVar(&o.out, "o", "", "write what would go to standard output to this `file`")
+	flags.StringVar(&o.serverName, "servername", "",
+		"`name` that the server's certificate must be for (default: the host of the address)")
+	flags.StringVar(&o.out, "o", "", "write what would go to standard output to this `file`, in place of what it has")
 	flags.BoolVar(&o.json, "json", false,
-		"print one JSON object for the call: method, messages, status, details, timing")
+		"print one JSON object for the call, also if it fails: method, messages, status, details, timing")
 	flags.IntVar(&o.maxMessages, "max-messages", 0,
 		"stop after this `number` of messages, as a success (default: no limit; with -ui 1000)")
 	flags.BoolVar(&o.ui, "ui", false, "serve a web form for calls on 127.0.0.1 and print its URL, until Ctrl-C")
@@ -183,6 +195,13 @@ func (o *options) parse(flags *flag.FlagSet, args []string) error {
 
 // words takes the arguments that are no flags: [ADDRESS] METHOD, [ADDRESS] VERB [SYMBOL].
 func (o *options) words(words []string) error {
+	if len(words) == 1 && (words[0] == "help" || words[0] == "version") {
+		o.version = words[0] == "version"
+		if !o.version {
+			return flag.ErrHelp
+		}
+		return nil
+	}
 	if len(words) > 1 && !slices.Contains(verbs, words[0]) {
 		o.address, o.addressGiven, words = words[0], true, words[1:]
 	}
@@ -197,11 +216,32 @@ func (o *options) words(words []string) error {
 	case o.verb == "" && !o.version:
 		return errors.New("nothing to do: want SERVICE/METHOD, list or describe")
 	}
-	if o.verb == "" && !o.addressGiven &&
-		(strings.HasPrefix(o.symbol, "/") || strings.HasPrefix(o.symbol, ".") || strings.Contains(o.symbol, ":")) {
-		return fmt.Errorf("nothing to do at %s: add SERVICE/METHOD, list or describe", o.symbol)
+	if o.verb == "" && !o.addressGiven && isAddress(o.symbol) {
+		return fmt.Errorf("nothing to do at %s: add SERVICE/METHOD, list or describe",
+			cmp.Or(tcpAddress(o.symbol), o.symbol))
 	}
 	return nil
+}
+
+// isAddress reports whether a word can only be an address. SERVICE/METHOD may have a slash before it.
+func isAddress(word string) bool {
+	if strings.HasPrefix(word, ".") || strings.Contains(word, ":") || strings.HasSuffix(word, ".sock") {
+		return true
+	}
+	info, err := os.Stat(word)
+	return err == nil && info.Mode().Type() == fs.ModeSocket || strings.Count(word, "/") > 1
+}
+
+// tcpAddress returns what was meant by host:port; "" for other addresses.
+func tcpAddress(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || strings.ContainsAny(host, `/\`) {
+		return ""
+	}
+	if slices.Contains([]string{"unix", "unix-abstract", "tcp", "vsock", "hvsock", "systemd"}, host) {
+		return ""
+	}
+	return "tcp://" + address
 }
 
 func (o *options) validate(stderr io.Writer) error {
@@ -217,7 +257,7 @@ func (o *options) validate(stderr io.Writer) error {
 		}
 	}
 	slices.Sort(schemas)
-	switch tls := o.insecure || o.cacert != "" || o.cert != "" || o.key != ""; {
+	switch tls := o.insecure || o.cacert != "" || o.cert != "" || o.key != "" || o.serverName != ""; {
 	case len(schemas) > 1:
 		return fmt.Errorf("the schema comes from one place: give one of %s", strings.Join(schemas, ", "))
 	case len(schemas) == 0 && o.reflection != nil && !*o.reflection:
@@ -240,9 +280,17 @@ func (o *options) validate(stderr io.Writer) error {
 		return errors.New("-cert and -key must be given together")
 	case o.plaintext && tls:
 		return errors.New(
-			"-plaintext turns off the TLS that -insecure, -cacert, -cert and -key are for: give one or the other")
-	case (o.plaintext || tls) && !strings.HasPrefix(o.address, "tcp:"):
+			"-plaintext turns off the TLS that -insecure, -cacert, -cert, -key and -servername are for: give one or the other")
+	case tcpAddress(o.address) != "":
+		return fmt.Errorf("address %q: did you mean %s?", o.address, tcpAddress(o.address))
+	case tls && !strings.HasPrefix(o.address, "tcp:"):
 		return fmt.Errorf("address %q: TLS flags are for tcp://", o.address)
+	}
+	if o.expandHeaders {
+		var err error
+		if o.headers, err = grpcurl.ExpandHeaders(o.headers); err != nil {
+			return err
+		}
 	}
 	for _, h := range o.headers {
 		if name, _, ok := strings.Cut(h, ":"); !ok || strings.TrimSpace(name) == "" {

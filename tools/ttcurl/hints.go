@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -33,10 +37,22 @@ func explain(o *options, err error) error {
 	return err
 }
 
+// worded is an error without gRPC's prefix for the errors of programs.
+type worded struct{ error }
+
+var grpcPrefix = regexp.MustCompile(`rpc error: code = \w+ desc = `)
+
+func (e worded) Error() string { return grpcPrefix.ReplaceAllString(e.error.Error(), "") }
+func (e worded) Unwrap() error { return e.error }
+
 func hint(o *options, err error) string {
 	switch {
 	case errors.Is(err, errNoReflection):
 		return "Give it with -proto FILE, -protoset FILE or -buf DIR."
+	case plainServer(err):
+		return "If the server does not speak TLS: -plaintext does without."
+	case o.plaintext && path(o.address) == "" && closed(err):
+		return "The server closed the connection. If it wants TLS: leave out -plaintext."
 	case errors.Is(err, fs.ErrPermission):
 		return owners(o.address)
 	case status.Code(err) == codes.DeadlineExceeded && o.maxTime > 0:
@@ -58,10 +74,29 @@ func hint(o *options, err error) string {
 		return "The server closed the connection. It may have ended. " +
 			"Stock ttrpc servers also do this for an answer over 4 MiB."
 	case codes.Unimplemented:
-		return "The server does not serve this method: its version may differ from the schema's. " +
-			"list shows what it has, if it has reflection."
+		if failed.fromTTRPC() {
+			return "The server does not serve this method: its version may differ from the schema's. " +
+				"list shows what it has, if it has reflection."
+		}
 	}
 	return ""
+}
+
+// plainServer reports whether TLS has failed as it does with a server that speaks something else.
+func plainServer(err error) bool {
+	handshake, ok := errors.AsType[handshakeError](err)
+	if !ok {
+		return false
+	}
+	_, record := errors.AsType[tls.RecordHeaderError](handshake)
+	return record || errors.Is(handshake, io.EOF) || errors.Is(handshake, syscall.ECONNRESET) ||
+		errors.Is(handshake, os.ErrDeadlineExceeded) || errors.Is(handshake, context.DeadlineExceeded)
+}
+
+// closed reports whether the server has closed the connection in place of an answer.
+func closed(err error) bool {
+	_, asked := errors.AsType[unanswered](err)
+	return asked || status.Code(err) == codes.Unavailable
 }
 
 // path is that of the unix socket at the address; "" for others.

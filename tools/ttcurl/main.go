@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,50 +37,50 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return completionScript(stdout, o.symbol)
 	}
 
+	out, err := o.output(stdout)
+	if err != nil {
+		return err
+	}
 	signalled := ctx
 	if o.maxTime > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, seconds(o.maxTime))
 		defer cancel()
 	}
-	if err := do(ctx, o, stdin, stdout, stderr); err != nil {
+	c := &call{options: o, server: newServer(o), out: out, result: result{method: o.symbol, start: time.Now()}}
+	if o.json {
+		c.object = &object{out: out}
+	}
+	if err = c.do(ctx, stdin, stderr); err != nil {
 		if _, ok := status.FromError(err); !ok && signalled.Err() != nil {
 			err = status.Error(codes.Canceled, "interrupted")
 		} else if !ok && ctx.Err() != nil {
 			err = status.Error(codes.DeadlineExceeded, err.Error())
 		}
-		return explain(o, err)
+		err = worded{err}
 	}
-	return nil
+	if c.object != nil {
+		err = errors.Join(err, c.object.end(c.result, err))
+	}
+	return errors.Join(explain(o, err), out.close())
 }
 
-func do(ctx context.Context, o *options, stdin io.Reader, stdout, stderr io.Writer) error {
-	out := &output{name: o.out, Writer: stdout}
-	defer out.close()
-	server := newServer(o)
-	ctx = metadata.NewOutgoingContext(ctx, grpcurl.MetadataFromHeaders(o.headers))
-	started := time.Now()
-	schema, err := o.schema(ctx, server)
-	if err != nil {
+// do does what the command line says.
+func (c *call) do(ctx context.Context, stdin io.Reader, stderr io.Writer) (err error) {
+	ctx = metadata.NewOutgoingContext(ctx, grpcurl.MetadataFromHeaders(c.headers))
+	if c.schema, err = c.options.schema(ctx, c.server); err != nil {
 		return err
 	}
-	defer schema.close()
-	if o.ui {
-		return page(ctx, o, server, schema, stdout, stderr)
+	c.schemaTook = time.Since(c.start)
+	switch {
+	case c.ui:
+		return page(ctx, c.options, c.server, c.schema, c.out, stderr)
+	case c.verb == verbList:
+		return list(c.options, c.schema, c.out)
+	case c.verb == verbDescribe:
+		return describe(c.options, c.schema, c.out)
 	}
-	switch o.verb {
-	case verbList:
-		err = list(o, schema, out)
-	case verbDescribe:
-		err = describe(o, schema, out)
-	default:
-		c := &call{options: o, server: server, schema: schema, schemaTook: time.Since(started)}
-		err = c.run(ctx, stdin, out, stderr)
-	}
-	if err != nil {
-		return err
-	}
-	return out.close()
+	return c.run(ctx, stdin, stderr)
 }
 
 // version is that of the module if it was installed by one, and else the commit.

@@ -96,13 +96,10 @@ func (c *checked) NewStream(
 }
 
 func (c *checked) check(ctx context.Context, name string) error {
-	if c.schema.fromServer {
-		return nil
-	}
 	var warning string
 	method, err := c.schema.method(name)
 	if err == nil {
-		warning, err = c.checkKind(ctx, method)
+		warning, err = c.checkKind(ctx, c.schema, method)
 	}
 	if err != nil {
 		return status.Error(codes.FailedPrecondition, err.Error())

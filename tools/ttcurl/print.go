@@ -1,118 +1,147 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
 
 	"github.com/fullstorydev/grpcurl"
-	"google.golang.org/grpc/codes"
+	"golang.org/x/term"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
+
+	"example.com/ttrpc-starter/internal/cli"
 )
 
-// output is standard output, or the file of -o, which is not touched before there is something to write.
+// output is standard output, or the file of -o. It holds back what is written until it is flushed.
 type output struct {
-	io.Writer
-	name string // "" is standard output
-	file *os.File
+	w        *bufio.Writer
+	file     *os.File // nil for standard output
+	terminal bool
 }
 
-func (o *output) Write(b []byte) (int, error) {
-	if o.name == "" {
-		return o.Writer.Write(b)
+// output opens the output. The file of -o then has what this run writes, and nothing of an earlier one.
+func (o *options) output(stdout io.Writer) (*output, error) {
+	const size = 64 << 10
+	if o.out != "" {
+		f, err := os.Create(o.out)
+		if err != nil {
+			return nil, err
+		}
+		return &output{w: bufio.NewWriterSize(f, size), file: f}, nil
 	}
-	if o.file == nil {
-		var err error
-		if o.file, err = os.Create(o.name); err != nil {
-			return 0, err
+	f, ok := stdout.(*os.File)
+	return &output{w: bufio.NewWriterSize(stdout, size), terminal: ok && term.IsTerminal(int(f.Fd()))}, nil
+}
+
+// Write takes whole texts. For a terminal, it escapes what that may act on.
+func (o *output) Write(b []byte) (int, error) {
+	if !o.terminal {
+		return o.w.Write(b)
+	}
+	if _, err := o.w.Write(cli.PrintableJSON(b)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+func (o *output) flush() error { return o.w.Flush() }
+
+func (o *output) close() error {
+	err := o.flush()
+	if o.file != nil {
+		if closeErr := o.file.Close(); err == nil {
+			err = closeErr
 		}
 	}
-	return o.file.Write(b)
+	return err
 }
 
-// close may be called again.
-func (o *output) close() error {
-	if o.file == nil {
-		return nil
+// formatter returns what turns messages into text. JSON of a type that the schema does not have is left to grpcurl,
+// which prints it encoded.
+func (o *options) formatter(t *types) (func(proto.Message) ([]byte, error), error) {
+	_, other, err := grpcurl.RequestParserAndFormatter(grpcurl.Format(o.format), t.schema, nil, grpcurl.FormatOptions{
+		EmitJSONDefaultFields: o.emitDefaults, IncludeTextSeparator: true,
+	})
+	if err != nil {
+		return nil, err
 	}
-	f := o.file
-	o.file, o.name = nil, ""
-	return f.Close()
+	byGRPCurl := func(m proto.Message) ([]byte, error) {
+		text, err := other(protoadapt.MessageV1Of(m))
+		return []byte(text), err
+	}
+	if o.format == "text" {
+		return byGRPCurl, nil
+	}
+	asJSON := protojson.MarshalOptions{EmitUnpopulated: o.emitDefaults, Resolver: t}
+	return func(m proto.Message) ([]byte, error) {
+		if text, err := asJSON.Marshal(m); err == nil {
+			var b bytes.Buffer
+			err = json.Indent(&b, text, "", "  ")
+			return b.Bytes(), err
+		}
+		return byGRPCurl(m)
+	}, nil
 }
 
-// printer prints what a call brings, as it comes.
-type printer interface {
-	begin(method string) error
-	message(protoadapt.MessageV1) error
-	end(*status.Status, timing) error
-}
-
-type timing struct {
+// result is how a call went.
+type result struct {
+	method               string
 	start                time.Time
 	connect, first, took time.Duration
 }
 
-// plainPrinter prints the messages only.
-type plainPrinter struct {
-	w      io.Writer
-	format grpcurl.Formatter
-}
-
-func (*plainPrinter) begin(string) error               { return nil }
-func (*plainPrinter) end(*status.Status, timing) error { return nil }
-
-func (p *plainPrinter) message(m protoadapt.MessageV1) error {
-	text, err := p.format(m)
-	if err != nil {
-		return fmt.Errorf("print an answer: %w", err)
-	}
-	_, err = fmt.Fprintln(p.w, text)
-	return err
-}
-
-// jsonPrinter prints one object on one line. It writes the messages as they come, so that there may be any number.
-type jsonPrinter struct {
-	w      io.Writer
-	format grpcurl.Formatter
+// object is what -json prints: one object on one line. It writes the messages as they come, so that there may be any
+// number.
+type object struct {
+	out    io.Writer
+	format func(proto.Message) ([]byte, error) // nil before there is a schema
+	begun  bool
 	any    bool // messages were printed
 }
 
-func (p *jsonPrinter) begin(method string) error {
-	_, err := fmt.Fprintf(p.w, `{"method":%s,"messages":[`, quote(method))
+func (p *object) begin(method string) error {
+	if p.begun {
+		return nil
+	}
+	p.begun = true
+	_, err := fmt.Fprintf(p.out, `{"method":%s,"messages":[`, quote(method))
 	return err
 }
 
-func (p *jsonPrinter) message(m protoadapt.MessageV1) error {
+func (p *object) message(method string, m proto.Message) error {
 	text, err := p.compact(m)
 	if err != nil {
-		return fmt.Errorf("print an answer: %w", err)
+		return err
+	}
+	if err := p.begin(method); err != nil {
+		return err
 	}
 	if p.any {
 		text = append([]byte{','}, text...)
 	}
 	p.any = true
-	_, err = p.w.Write(text)
+	_, err = p.out.Write(text)
 	return err
 }
 
-func (p *jsonPrinter) end(st *status.Status, t timing) error {
-	details := []json.RawMessage{}
-	for _, d := range st.Proto().GetDetails() {
-		text, err := p.compact(protoadapt.MessageV1Of(d))
-		if err != nil { // its type is not known here
-			text = []byte(quote(d.GetTypeUrl()))
-		}
-		details = append(details, text)
-	}
+// notCalled stands in place of a status code where the call has none, because ttcurl did not make it or gave it up.
+const notCalled = -1
+
+// end prints the rest. failure is nil, has a status or is why there is none.
+func (p *object) end(r result, failure error) error {
 	var rest struct {
 		Status struct {
-			Code    codes.Code `json:"code"`
-			Name    string     `json:"name"`
-			Message string     `json:"message"`
+			Code    int    `json:"code"`
+			Name    string `json:"name"`
+			Message string `json:"message"`
 		} `json:"status"`
 		Details []json.RawMessage `json:"details"`
 		Timing  struct {
@@ -122,29 +151,52 @@ func (p *jsonPrinter) end(st *status.Status, t timing) error {
 			Total   float64   `json:"totalSeconds"`
 		} `json:"timing"`
 	}
-	rest.Status.Code, rest.Status.Name, rest.Status.Message = st.Code(), st.Code().String(), st.Message()
-	rest.Details = details
-	rest.Timing.Start = t.start
-	rest.Timing.Connect, rest.Timing.First, rest.Timing.Total = t.connect.Seconds(), t.first.Seconds(), t.took.Seconds()
+	rest.Details = []json.RawMessage{}
+	var ended interface{ GRPCStatus() *status.Status }
+	if failure == nil || errors.As(failure, &ended) {
+		var st *status.Status // nil is OK
+		if ended != nil {
+			st = ended.GRPCStatus()
+		}
+		rest.Status.Code, rest.Status.Name, rest.Status.Message = int(st.Code()), st.Code().String(), st.Message()
+		for _, d := range st.Proto().GetDetails() {
+			text, err := p.compact(d)
+			if err != nil { // its type is not known here
+				text = quote(d.GetTypeUrl())
+			}
+			rest.Details = append(rest.Details, text)
+		}
+	} else {
+		rest.Status.Code, rest.Status.Name, rest.Status.Message = notCalled, "NotCalled", cli.Text(failure)
+	}
+	rest.Timing.Start = r.start
+	rest.Timing.Connect, rest.Timing.First, rest.Timing.Total = r.connect.Seconds(), r.first.Seconds(), r.took.Seconds()
 	text, err := json.Marshal(rest)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.w, "],%s\n", text[1:])
+	if err := p.begin(r.method); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.out, "],%s\n", text[1:])
 	return err
 }
 
-func (p *jsonPrinter) compact(m protoadapt.MessageV1) ([]byte, error) {
-	text, err := p.format(m)
+func (p *object) compact(m proto.Message) ([]byte, error) {
+	format := p.format
+	if format == nil {
+		format = protojson.Marshal
+	}
+	text, err := format(m)
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
-	err = json.Compact(&b, []byte(text))
+	err = json.Compact(&b, text)
 	return b.Bytes(), err
 }
 
-func quote(s string) string {
+func quote(s string) []byte {
 	b, _ := json.Marshal(s) // a string always has a form
-	return string(b)
+	return b
 }

@@ -20,44 +20,51 @@ import (
 
 var errNoReflection = errors.New("the server has no reflection, so that its schema must come from elsewhere")
 
-// reflection returns the server's own schema.
-func (s *server) reflection(ctx context.Context) (*schema, error) {
-	version, err := s.reflectionVersion(ctx)
+// unanswered says that a server did not answer the question whether it has reflection.
+type unanswered struct{ error }
+
+// reflection returns the server's own schema. Its error is errNoReflection or unanswered, unless the server cannot be
+// reached or is none of ttrpc's. The server's next call then is made on the same connection: some take one only.
+func (s *server) reflection(ctx context.Context) (grpcurl.DescriptorSource, error) {
+	conn := s.Keep(ctx)
+	version, err := s.reflectionVersion(ctx, conn)
 	if err != nil {
+		if errors.Is(err, errNoReflection) {
+			s.spare.Store(conn)
+		}
 		return nil, err
 	}
 	var client *grpcreflect.Client
 	if version == "v1" {
-		client = grpcreflect.NewClientV1(ctx, v1.NewServerReflectionClient(s))
+		client = grpcreflect.NewClientV1(ctx, v1.NewServerReflectionClient(conn))
 	} else {
-		client = grpcreflect.NewClientV1Alpha(ctx, v1alpha.NewServerReflectionClient(s))
+		client = grpcreflect.NewClientV1Alpha(ctx, v1alpha.NewServerReflectionClient(conn))
 	}
 	client.AllowMissingFileDescriptors()
-	return &schema{grpcurl.DescriptorSourceFromServer(ctx, client), true, client.Reset}, nil
+	return grpcurl.DescriptorSourceFromServer(ctx, client), nil
 }
 
 // reflectionVersion returns which version of reflection the server has. It calls a method that no server has: opening
 // a stream and sending on it, as reflection does, crashes servers with ttrpc before v1.2.8 that do not know the stream.
-func (s *server) reflectionVersion(ctx context.Context) (string, error) {
-	if use := s.options.reflection; use != nil && *use {
-		return "v1", nil
-	}
+func (s *server) reflectionVersion(ctx context.Context, conn *grpcconn.Conn) (string, error) {
 	timed, cancel := context.WithTimeout(ctx, seconds(s.options.connectTimeout))
 	defer cancel()
 	for _, version := range []string{"v1", "v1alpha"} {
 		probe := "/grpc.reflection." + version + ".ServerReflection/Probe"
-		err := s.Invoke(timed, probe, new(emptypb.Empty), new(emptypb.Empty))
+		err := conn.Invoke(timed, probe, new(emptypb.Empty), new(emptypb.Empty))
 		var not *grpcconn.NotTTRPCError
 		switch st := status.Convert(err); {
 		case s.dialError() != nil:
 			return "", s.dialError()
 		case errors.As(err, &not):
 			return "", not
-		case timed.Err() != nil && ctx.Err() == nil:
-			return "", fmt.Errorf("%s does not answer within %v (-connect-timeout): is it a ttrpc server?",
-				s.options.address, seconds(s.options.connectTimeout))
-		case st.Code() == codes.Unavailable, ctx.Err() != nil:
+		case ctx.Err() != nil:
 			return "", fmt.Errorf("ask %s for its schema: %s", s.options.address, st.Message())
+		case timed.Err() != nil:
+			return "", unanswered{fmt.Errorf("%s does not answer within %v (-connect-timeout): is it a ttrpc server?",
+				s.options.address, seconds(s.options.connectTimeout))}
+		case st.Code() == codes.Unavailable:
+			return "", unanswered{fmt.Errorf("ask %s for its schema: %s", s.options.address, st.Message())}
 		case st.Code() == codes.Unimplemented && strings.HasPrefix(st.Message(), "method "): // ttrpc's words for it
 			return version, nil
 		}
@@ -70,25 +77,34 @@ func notFound(err error) bool {
 		strings.HasPrefix(err.Error(), "Symbol not found") // grpcurl's own type is not exported
 }
 
-// checkKind asks the server whether the method is of the kind that the schema says. Where it cannot tell, the warning
-// says what may happen: a server with stock ttrpc crashes if a message arrives for a method that takes no stream.
-func (s *server) checkKind(ctx context.Context, m *desc.MethodDescriptor) (warning string, _ error) {
+// checkKind finds out whether a method takes a stream of requests where the schema, which is not the server's own, says
+// so. If not, a message may crash the server. Where that cannot be found out, the warning says so. For a method that
+// takes one request, nothing is asked: that crashes no server.
+func (s *server) checkKind(ctx context.Context, from *schema, m *desc.MethodDescriptor) (warning string, _ error) {
+	if !m.IsClientStreaming() || from.files == nil {
+		return "", nil
+	}
 	warning = fmt.Sprintf(
 		"the server cannot say whether %s takes a stream, as the schema says: if not, this may crash it", m.GetName())
-	if !m.IsClientStreaming() {
-		warning = ""
-	}
 	if use := s.options.reflection; use != nil && !*use {
 		return warning, nil
 	}
-	schema, err := s.reflection(ctx)
-	if errors.Is(err, errNoReflection) {
-		return warning, nil
-	} else if err != nil {
-		return "", err
+	source := from.reflected
+	if source == nil {
+		var err error
+		source, err = s.reflection(ctx)
+		var silent unanswered
+		switch {
+		case errors.Is(err, errNoReflection):
+			return warning, nil
+		case errors.As(err, &silent):
+			return "", fmt.Errorf("the server does not say whether %s takes a stream, as the schema says: "+
+				"if not, this may crash it. -use-reflection=false does not ask: %w", m.GetName(), err)
+		case err != nil:
+			return "", err
+		}
 	}
-	defer schema.close()
-	theirs, err := schema.method(m.GetService().GetFullyQualifiedName() + "/" + m.GetName())
+	theirs, err := (&schema{DescriptorSource: source}).method(m.GetService().GetFullyQualifiedName() + "/" + m.GetName())
 	switch {
 	case err != nil: // a server may reflect on a part of what it serves
 		return warning, nil

@@ -1,35 +1,50 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"sort"
+	"strconv"
+	"strings"
 	"sync/atomic"
 
-	"github.com/fullstorydev/grpcurl"
-	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
 )
+
+// maxText bounds the text of one message, in bytes: a message that ttrpc can carry, of 4 MiB, takes less, unless nearly
+// all of its text is space or fields with their default values.
+const maxText = 128 << 20
+
+var errTooLong = fmt.Errorf("the text is longer than %d MiB: no message of ttrpc's 4 MiB takes that much", maxText>>20)
+
+// separator ends a message in the text format, as with grpcurl.
+const separator = '\x1e'
 
 // requests reads a call's messages and says where in the input one is wrong.
 type requests struct {
-	format  grpcurl.Format
-	schema  *schema
-	options grpcurl.FormatOptions
-	text    grpcurl.RequestParser
-	json    *json.Decoder
-	lines   lines
-	count   int
-	failed  atomic.Pointer[error] // also read while next waits for input
+	types  *types
+	ignore bool // fields that the schema does not have (JSON)
+	lines  lines
+	json   *json.Decoder // nil if the format is text
+	text   *bufio.Reader
+	begin  int64 // offset of the next message (text)
+	ended  bool  // there is none (text)
+	count  atomic.Int64
+	failed atomic.Pointer[error] // also read while next waits for input
 }
 
-func newRequests(in io.Reader, format grpcurl.Format, s *schema, options grpcurl.FormatOptions) *requests {
-	r := &requests{format: format, schema: s, options: options}
+func newRequests(in io.Reader, o *options, t *types) *requests {
+	r := &requests{types: t, ignore: o.allowUnknownFields}
 	r.lines.Reader = in
-	if format == grpcurl.FormatText {
-		r.text = grpcurl.NewTextRequestParser(in)
+	if o.format == "text" {
+		r.text = bufio.NewReader(&r.lines)
 	} else {
 		r.json = json.NewDecoder(&r.lines)
 	}
@@ -37,12 +52,16 @@ func newRequests(in io.Reader, format grpcurl.Format, s *schema, options grpcurl
 }
 
 // next reads a message into m and returns io.EOF after the last.
-func (r *requests) next(m protoadapt.MessageV1) error {
-	err := r.read(m)
+func (r *requests) next(m proto.Message) error {
+	read := r.readJSON
+	if r.text != nil {
+		read = r.readText
+	}
+	err := read(m)
 	if err == nil {
-		r.count++
+		r.count.Add(1)
 	} else if err != io.EOF {
-		err = fmt.Errorf("request message %d, %w", r.count+1, err)
+		err = fmt.Errorf("request message %d, %w", r.count.Load()+1, err)
 		r.failed.CompareAndSwap(nil, &err)
 	}
 	return err
@@ -56,46 +75,166 @@ func (r *requests) failure() error {
 	return nil
 }
 
-func (r *requests) read(m protoadapt.MessageV1) error {
-	if r.text != nil {
-		err := r.text.Next(m)
-		if err != nil && err != io.EOF {
-			err = fmt.Errorf("text: %w", err) // with line and column
-		}
-		return err
-	}
-	var message json.RawMessage
-	if err := r.json.Decode(&message); err != nil {
+func (r *requests) readJSON(m proto.Message) error {
+	r.lines.next(r.json.InputOffset())
+	var text json.RawMessage
+	if err := r.json.Decode(&text); err != nil {
 		var syntax *json.SyntaxError
 		switch {
+		case err == io.EOF, errors.Is(err, errTooLong):
+			return err
 		case errors.As(err, &syntax):
 			return fmt.Errorf("%s: %w", r.lines.position(syntax.Offset-1), err)
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return fmt.Errorf("%s: the JSON ends too early", r.lines.position(r.lines.read))
 		}
-		if err == io.EOF {
-			return err
-		}
 		return fmt.Errorf("%s: %w", r.lines.position(r.lines.read), err)
 	}
-	parser, _, err := grpcurl.RequestParserAndFormatter(r.format, r.schema, bytes.NewReader(message), r.options)
+	err := protojson.UnmarshalOptions{DiscardUnknown: r.ignore, Resolver: r.types}.Unmarshal(text, m)
 	if err == nil {
-		err = parser.Next(m)
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", r.lines.position(r.json.InputOffset()-int64(len(message))), err)
+	message, offset, ok := located(err, text)
+	if !ok {
+		return errors.New(message)
 	}
-	return nil
+	if field := fieldAt(text, offset); !strings.Contains(message, field) {
+		message = "field " + field + ": " + message
+	}
+	return fmt.Errorf("%s: %s", r.lines.position(r.json.InputOffset()-int64(len(text))+offset), message)
 }
 
-// lines remembers where the lines of what is read begin.
+// readText takes empty text for an empty message.
+func (r *requests) readText(m proto.Message) error {
+	if r.ended {
+		return io.EOF
+	}
+	r.lines.next(r.begin)
+	text, err := r.text.ReadBytes(separator)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	r.ended = err == io.EOF
+	begin := r.begin
+	r.begin += int64(len(text))
+	text = bytes.TrimSuffix(text, []byte{separator})
+	err = prototext.UnmarshalOptions{Resolver: r.types}.Unmarshal(text, m)
+	if err == nil {
+		return nil
+	}
+	message, offset, ok := located(err, text)
+	if !ok {
+		return errors.New(message)
+	}
+	return fmt.Errorf("%s: %s", r.lines.position(begin+offset), message)
+}
+
+// protobufError is how protobuf words its errors. The space at its start can be one of two, so that nobody relies on
+// it; but there is no other way to get the place.
+var protobufError = regexp.MustCompile(`(?s)^proto:[\s\x{a0}]*(?:syntax error[\s\x{a0}]*)?(?:\(line (\d+):(\d+)\): )?(.*)$`)
+
+// located returns what is wrong and, if err says so, at which byte of text.
+func located(err error, text []byte) (message string, offset int64, ok bool) {
+	parts := protobufError.FindStringSubmatch(err.Error())
+	if parts == nil {
+		return err.Error(), 0, false
+	}
+	line, _ := strconv.Atoi(parts[1])
+	column, _ := strconv.Atoi(parts[2])
+	rest := text
+	for ; line > 1; line-- {
+		_, rest, _ = bytes.Cut(rest, []byte("\n"))
+	}
+	offset = int64(len(text) - len(rest))
+	for i := range string(rest) { // the column counts characters
+		if column--; column <= 0 {
+			offset += int64(i)
+			break
+		}
+	}
+	return parts[3], offset, parts[1] != ""
+}
+
+// fieldAt returns the path of the field at an offset in JSON, such as items[2].name.
+func fieldAt(text []byte, offset int64) string {
+	type level struct {
+		name  string
+		index int // in an array; -1 in an object
+		value bool
+	}
+	var levels []level
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return ""
+		}
+		var last *level
+		if n := len(levels); n > 0 {
+			last = &levels[n-1]
+		}
+		name, isName := token.(string)
+		switch isName = isName && last != nil && last.index < 0 && !last.value; {
+		case isName:
+			last.name, last.value = name, true
+		case token == json.Delim('}') || token == json.Delim(']'):
+			if levels = levels[:len(levels)-1]; len(levels) > 0 {
+				levels[len(levels)-1].value = false
+			}
+		case last != nil && last.index >= 0:
+			last.index++
+		}
+		if d.InputOffset() > offset {
+			var path strings.Builder
+			for _, l := range levels {
+				if l.index >= 0 {
+					fmt.Fprintf(&path, "[%d]", max(l.index-1, 0))
+				} else if l.name != "" {
+					path.WriteString("." + l.name)
+				}
+			}
+			return strings.TrimPrefix(path.String(), ".")
+		}
+		switch token {
+		case json.Delim('{'):
+			levels = append(levels, level{index: -1})
+		case json.Delim('['):
+			levels = append(levels, level{})
+		case json.Delim('}'), json.Delim(']'):
+		default:
+			if !isName && last != nil {
+				last.value = false
+			}
+		}
+	}
+}
+
+// lines remembers where the lines of the current message begin.
 type lines struct {
 	io.Reader
 	read   int64
-	breaks []int64 // offsets of the newlines
+	end    int64   // where the current message is too long
+	before int     // lines before the current message
+	start  int64   // of the line in which it begins
+	breaks []int64 // offsets of the newlines since then
+}
+
+// next begins a message at the offset.
+func (l *lines) next(offset int64) {
+	l.end = offset + maxText
+	n := sort.Search(len(l.breaks), func(i int) bool { return l.breaks[i] >= offset })
+	if n > 0 {
+		l.before += n
+		l.start = l.breaks[n-1] + 1
+		l.breaks = append(l.breaks[:0], l.breaks[n:]...)
+	}
 }
 
 func (l *lines) Read(p []byte) (int, error) {
+	if l.read >= l.end {
+		return 0, errTooLong
+	}
 	n, err := l.Reader.Read(p)
 	for i, b := range p[:n] {
 		if b == '\n' {
@@ -106,12 +245,12 @@ func (l *lines) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// position names the byte at the offset, as editors count.
+// position names the byte at the offset, as compilers do.
 func (l *lines) position(offset int64) string {
-	line := sort.Search(len(l.breaks), func(i int) bool { return l.breaks[i] >= offset })
-	column := offset + 1
-	if line > 0 {
-		column = offset - l.breaks[line-1]
+	n := sort.Search(len(l.breaks), func(i int) bool { return l.breaks[i] >= offset })
+	start := l.start
+	if n > 0 {
+		start = l.breaks[n-1] + 1
 	}
-	return fmt.Sprintf("line %d, column %d", line+1, column)
+	return fmt.Sprintf("line %d, column %d", l.before+n+1, offset-start+1)
 }

@@ -17,19 +17,57 @@ import (
 // schema knows services, methods and messages.
 type schema struct {
 	grpcurl.DescriptorSource
-	fromServer bool
-	close      func()
+	files, reflected grpcurl.DescriptorSource // where it comes from; nil or both
 }
 
 func (o *options) schema(ctx context.Context, s *server) (*schema, error) {
-	source, err := o.localSource()
-	switch {
-	case err != nil:
+	files, err := o.localSource()
+	if err != nil {
 		return nil, fmt.Errorf("read the schema: %w", err)
-	case source != nil:
-		return &schema{source, false, func() {}}, nil
 	}
-	return s.reflection(ctx)
+	if files != nil && (o.reflection == nil || !*o.reflection) {
+		return &schema{files, files, nil}, nil
+	}
+	reflected, err := s.reflection(ctx)
+	var silent unanswered
+	switch {
+	case files == nil && err != nil:
+		return nil, err
+	case files == nil:
+		return &schema{reflected, nil, reflected}, nil
+	case errors.Is(err, errNoReflection), errors.As(err, &silent):
+		return &schema{files, files, nil}, nil
+	case err != nil:
+		return nil, err
+	}
+	return &schema{both{reflected, files}, files, reflected}, nil
+}
+
+// both is the server's schema, and what only the files have, as with grpcurl.
+type both struct{ reflected, files grpcurl.DescriptorSource }
+
+func (b both) ListServices() ([]string, error) { return b.reflected.ListServices() }
+
+func (b both) FindSymbol(name string) (desc.Descriptor, error) {
+	if d, err := b.reflected.FindSymbol(name); err == nil {
+		return d, nil
+	}
+	return b.files.FindSymbol(name)
+}
+
+func (b both) AllExtensionsForType(name string) ([]*desc.FieldDescriptor, error) {
+	theirs, err := b.reflected.AllExtensionsForType(name)
+	ours, filesErr := b.files.AllExtensionsForType(name)
+	if filesErr != nil {
+		return theirs, err
+	}
+	return append(theirs, ours...), nil // the first of a number counts
+}
+
+// ListServices returns the services in one order, whichever the source has.
+func (s *schema) ListServices() ([]string, error) {
+	names, err := s.DescriptorSource.ListServices()
+	return slices.Sorted(slices.Values(names)), err
 }
 
 // localSource returns the source that the flags name, or nil.

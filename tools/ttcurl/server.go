@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ type server struct {
 	options *options
 	took    atomic.Int64 // nanoseconds that the last connection took
 	failed  atomic.Pointer[error]
+	spare   atomic.Pointer[grpcconn.Conn] // has a connection that the next call may use
 }
 
 func newServer(o *options) *server {
@@ -33,8 +35,12 @@ func newServer(o *options) *server {
 		conn, err := o.dial(timed)
 		if err != nil {
 			if timed.Err() != nil && ctx.Err() == nil {
-				err = fmt.Errorf("connect to %s: not done within %v (-connect-timeout)",
-					o.address, seconds(o.connectTimeout))
+				_, handshake := errors.AsType[handshakeError](err)
+				err = fmt.Errorf("connect to %s: not done within %v (-connect-timeout): %w",
+					o.address, seconds(o.connectTimeout), os.ErrDeadlineExceeded)
+				if handshake {
+					err = handshakeError{err}
+				}
 			}
 			s.failed.Store(&err)
 		}
@@ -52,9 +58,22 @@ func (s *server) dialError() error {
 	return nil
 }
 
+// forCall returns the connection for the one call of the command.
+func (s *server) forCall() *grpcconn.Conn {
+	if spare := s.spare.Load(); spare != nil {
+		return spare
+	}
+	return s.Conn
+}
+
+// handshakeError says that TLS could not begin.
+type handshakeError struct{ error }
+
+func (e handshakeError) Unwrap() error { return e.error }
+
 func (o *options) dial(ctx context.Context) (net.Conn, error) {
-	options := ttrpcx.ClientOptions{Address: o.address, Allow: o.allow.Allow, Insecure: o.plaintext}
 	hostport, tcp := strings.CutPrefix(o.address, "tcp://")
+	options := ttrpcx.ClientOptions{Address: o.address, Allow: o.allow.Allow, Insecure: tcp && o.plaintext}
 	if !tcp || o.plaintext {
 		return ttrpcx.DialOnce(ctx, options)
 	}
@@ -63,16 +82,20 @@ func (o *options) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", hostport)
+	config.ServerName = o.serverName
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", hostport)
 	if err != nil {
-		err = fmt.Errorf("connect to %s: %w", o.address, err)
-		var record tls.RecordHeaderError
-		if errors.As(err, &record) {
-			err = fmt.Errorf("%w (the server does not speak TLS: -plaintext does without)", err)
-		}
-		return nil, err
+		return nil, fmt.Errorf("connect to %s: %w", o.address, err)
 	}
-	return conn, nil
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(hostport)
+	}
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, handshakeError{fmt.Errorf("connect to %s: TLS: %w", o.address, err)}
+	}
+	return secure, nil
 }
 
 // connectTook is how long the last connection took.

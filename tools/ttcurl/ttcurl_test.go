@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"flag"
@@ -19,8 +21,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/ttrpc"
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -29,6 +34,7 @@ import (
 	"example.com/ttrpc-starter/internal/testservice"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/ttrpcx"
+	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
 var update = flag.Bool("update", false, "write what the programs print into the scripts' files that cmp compares with")
@@ -45,6 +51,7 @@ func TestMain(m *testing.M) {
 		err = errors.Join(
 			proctest.Build(bin, "..", "./ttcurl", "./internal/stock"),
 			proctest.Build(bin, "../..", "./internal/dev/certs"),
+			proctest.BuildWith("github.com/containerd/ttrpc", "v1.2.3", proctest.Exe(bin, "old"), "..", "./internal/stock"),
 		)
 	}
 	if err != nil {
@@ -70,9 +77,12 @@ func stock(t *testing.T, flags ...string) (*proctest.Process, string) {
 //	REFLECT  stock ttrpc with reflection       TLS      a server of ttrpcx, with the files in $CERTS
 //	PLAIN    a server of ttrpcx, over TCP      DEAD     a socket that nobody listens at
 //	HTTP     a web server                      GRPC     a gRPC server
-//	SILENT   a server that never answers
+//	SILENT   a server that never answers       QUIET    the same over TCP
+//	OLD      stock ttrpc of version 1.2.3      MUTE     stock ttrpc that never answers for unknown services
+//	OTHER    stock ttrpc without services      BROKEN   one whose reflection fails
 //
-// SCHEMA is a protoset of the service that the ttrpc servers have, BIG a file with a request of over 4 MiB.
+// SCHEMA is a protoset of the service that the ttrpc servers have, BIG a file with a request of over 4 MiB, ENDLESS one
+// with the start of a longer one.
 func TestScripts(t *testing.T) {
 	env := servers(t)
 	testscript.Run(t, testscript.Params{
@@ -145,6 +155,26 @@ func servers(t *testing.T) []string {
 	t.Cleanup(server.Stop)
 	go server.Serve(g)
 	_, silentPath := listen() // the kernel takes connections, and nobody else does
+	quiet, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { quiet.Close() })
+	old := strings.TrimPrefix(proctest.Socket(t), "unix://")
+	proctest.Start(t, exec.Command(proctest.Exe(bin, "old"), old)).WaitFor("serving")
+	mute, mutePath := listen()
+	serveTTRPC(t, muteListener{mute}, func(s *ttrpc.Server) { testv1.RegisterTestService(s, testservice.Service{}) })
+	other, otherPath := listen()
+	serveTTRPC(t, other, func(*ttrpc.Server) {})
+	broken, brokenPath := listen()
+	serveTTRPC(t, broken, func(s *ttrpc.Server) {
+		fail := func(context.Context, ttrpc.StreamServer) (any, error) {
+			return nil, status.Error(codes.Internal, "no schema today")
+		}
+		s.RegisterService("grpc.reflection.v1.ServerReflection", &ttrpc.ServiceDesc{Streams: map[string]ttrpc.Stream{
+			"ServerReflectionInfo": {Handler: fail, StreamingClient: true, StreamingServer: true},
+		}})
+	})
 
 	secure := serve(t, ttrpcx.ServerOptions{Address: "tcp://localhost:0", TLS: files})
 	return []string{
@@ -153,8 +183,74 @@ func servers(t *testing.T) []string {
 		"TLS=tcp://localhost" + secure[strings.LastIndex(secure, ":"):],
 		"CERTS=" + certs, "SCHEMA=" + protoset(t), "BIG=" + big,
 		"STOCK=" + stockPath, "REFLECT=" + reflectPath, "DEAD=" + deadPath,
-		"HTTP=" + webPath, "GRPC=" + grpcPath, "SILENT=" + silentPath,
+		"HTTP=" + webPath, "GRPC=" + grpcPath, "SILENT=" + silentPath, "QUIET=tcp://" + quiet.Addr().String(),
+		"OLD=" + old, "MUTE=" + mutePath, "OTHER=" + otherPath, "BROKEN=" + brokenPath, "ENDLESS=" + endless(t),
 	}
+}
+
+func serveTTRPC(t *testing.T, l net.Listener, register func(*ttrpc.Server)) {
+	server, err := ttrpc.NewServer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	register(server)
+	t.Cleanup(func() { server.Close() })
+	go server.Serve(context.Background(), l)
+}
+
+// muteListener loses requests for reflection.
+type muteListener struct{ net.Listener }
+
+func (l muteListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	r, w := io.Pipe()
+	go func() {
+		for {
+			frame := make([]byte, wire.HeaderSize)
+			_, err := io.ReadFull(c, frame)
+			if h, ok := wire.ParseHeader(frame); ok && err == nil {
+				frame = append(frame, make([]byte, h.Length)...)
+				_, err = io.ReadFull(c, frame[wire.HeaderSize:])
+			}
+			if err == nil && !bytes.Contains(frame, []byte("grpc.reflection")) {
+				_, err = w.Write(frame)
+			}
+			if err != nil {
+				w.CloseWithError(err)
+				return
+			}
+		}
+	}()
+	return muteConn{c, r}, nil
+}
+
+type muteConn struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c muteConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// endless writes a file that is longer than a message can be, and returns its path.
+func endless(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "endless")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString(`{"foo":"`)
+	chunk := bytes.Repeat([]byte("x"), 1<<20)
+	for n := 0; n <= maxText && err == nil; n += len(chunk) {
+		_, err = f.Write(chunk)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // protoset writes a protoset of the test service and returns its path.

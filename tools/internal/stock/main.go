@@ -10,6 +10,7 @@
 //
 //	context    answers with the call's metadata and whether it has a deadline
 //	fail       fails with FailedPrecondition and a detail
+//	unimplemented  fails with Unimplemented
 //	block      waits for the end of the call's context
 //	large N    answers with N bytes (not Split, which takes each word by itself)
 //	early      answers before the client has closed its side (Join), or ends the stream (Split, Echo)
@@ -77,6 +78,8 @@ func answer(ctx context.Context, text string) (string, error) {
 			return "", err
 		}
 		return "", st.Err()
+	case "unimplemented":
+		return "", status.Error(codes.Unimplemented, "not here yet")
 	case "block":
 		log.Print("blocks")
 		<-ctx.Done()
