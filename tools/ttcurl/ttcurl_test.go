@@ -269,7 +269,7 @@ func protoset(t *testing.T) string {
 }
 
 // serve starts a server of ttrpcx, which runs until the test ends, and returns its address.
-func serve(t *testing.T, options ttrpcx.ServerOptions) string {
+func serve(t testing.TB, options ttrpcx.ServerOptions) string {
 	t.Helper()
 	options.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	server, err := ttrpcx.NewServer(options)
