@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if o.json {
 		c.object = &object{out: out}
 	}
-	if err = c.do(ctx, stdin, stderr); err != nil {
+	if err = c.do(ctx, stdin, stdout, stderr); err != nil {
 		if _, ok := status.FromError(err); !ok && signalled.Err() != nil {
 			err = status.Error(codes.Canceled, "interrupted")
 		} else if !ok && ctx.Err() != nil {
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // do does what the command line says.
-func (c *call) do(ctx context.Context, stdin io.Reader, stderr io.Writer) (err error) {
+func (c *call) do(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) (err error) {
 	ctx = metadata.NewOutgoingContext(ctx, grpcurl.MetadataFromHeaders(c.headers))
 	if c.schema, err = c.options.schema(ctx, c.server); err != nil {
 		return err
@@ -74,7 +74,7 @@ func (c *call) do(ctx context.Context, stdin io.Reader, stderr io.Writer) (err e
 	c.schemaTook = time.Since(c.start)
 	switch {
 	case c.ui:
-		return page(ctx, c.options, c.server, c.schema, c.out, stderr)
+		return page(ctx, c.options, c.server, c.schema, stdout, stderr)
 	case c.verb == verbList:
 		return list(c.options, c.schema, c.out)
 	case c.verb == verbDescribe:

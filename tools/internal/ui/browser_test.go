@@ -10,15 +10,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
 	"example.com/ttrpc-starter/internal/proctest"
 )
 
-var screenshot = flag.String("screenshot", "", "write a picture of the page after a call to this `file`")
+var screenshot = flag.String("screenshot", "", "write pictures of the page after a call to `NAME`.png and NAME-dark.png")
 
 // patience is for all that a test does in the browser, on a machine that may be slow and shared.
 const patience = 5 * time.Minute
@@ -192,9 +196,155 @@ func TestForm(t *testing.T) {
 	if got := read(ctx, t, chromedp.Text(chromedp.CSS("#ttcurl-command"))); got != want {
 		t.Errorf("the page shows the command\n%s, want\n%s", got, want)
 	}
-	if *screenshot != "" {
-		if err := os.WriteFile(*screenshot, read(ctx, t, chromedp.FullScreenshot(100)), 0o600); err != nil {
-			t.Fatal(err)
+	if state := read(ctx, t, chromedp.Text(chromedp.CSS("#ttcurl-progress"))); !strings.HasPrefix(state, "Done after ") ||
+		!strings.HasSuffix(state, ", 4 messages") {
+		t.Errorf("the page says %q", state)
+	}
+	for theme, name := range map[string]string{"light": "", "dark": "-dark"} {
+		do(ctx, t, chromedp.EmulateViewport(1000, 700, chromedp.EmulateScale(1.5)), prefer(theme))
+		wantContrast(ctx, t, theme)
+		if *screenshot != "" {
+			picture := read(ctx, t, chromedp.FullScreenshot(100))
+			if err := os.WriteFile(*screenshot+name+".png", picture, 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
+	}
+}
+
+// prefer makes the browser say that its user wants a light or a dark page.
+func prefer(theme string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}},
+		})
+		return err
+	})
+}
+
+// wantContrast checks that all text that is visible can be read: https://www.w3.org/TR/WCAG22/#contrast-minimum.
+func wantContrast(ctx context.Context, t *testing.T, theme string) {
+	t.Helper()
+	const script = `(() => {
+		const context = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+		const rgba = (color) => {
+			context.clearRect(0, 0, 1, 1);
+			context.fillStyle = color;
+			context.fillRect(0, 0, 1, 1);
+			return context.getImageData(0, 0, 1, 1).data;
+		};
+		const luminance = (c) => [0.2126, 0.7152, 0.0722].reduce((sum, weight, i) => {
+			const v = c[i] / 255;
+			return sum + weight * (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+		}, 0);
+		const ground = (e) => {
+			for (; e; e = e.parentElement) {
+				const c = rgba(getComputedStyle(e).backgroundColor);
+				if (c[3] === 255) return c;
+			}
+			return rgba("Canvas");
+		};
+		const bad = [];
+		for (const e of document.querySelectorAll("body *")) {
+			const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) || e.value;
+			if (!own || !e.checkVisibility() || e.closest(":disabled, .ui-state-disabled, option, script, style")) continue;
+			const [a, b] = [luminance(rgba(getComputedStyle(e).color)), luminance(ground(e))].sort((a, b) => b - a);
+			if ((a + 0.05) / (b + 0.05) < 4.5) bad.push(e.tagName + " " + (e.id || e.className) + " " + ((a + 0.05) / (b + 0.05)).toFixed(1));
+		}
+		return bad.join(", ");
+	})()`
+	if bad := read(ctx, t, chromedp.Evaluate[string](script)); bad != "" {
+		t.Errorf("%s: too little contrast: %s", theme, bad)
+	}
+}
+
+// TestRunningCall shows what the page tells of a stream while it runs, and that Cancel ends it on the server.
+func TestRunningCall(t *testing.T) {
+	ctx, server := opened(t)
+	do(ctx, t,
+		choose("Split"),
+		enter(`{"text": "0 1 2 block"}`),
+		chromedp.Click(chromedp.CSS("#grpc-request-raw-tab .grpc-invoke")),
+		until(`$("#ttcurl-progress").text().match(/^Running for .*, 3 messages so far$/)`),
+	)
+	server.WaitFor("blocks")
+	do(ctx, t, chromedp.Click(chromedp.CSS("#ttcurl-cancel")))
+	server.WaitFor("cancelled")
+	do(ctx, t, until(`$("#ttcurl-progress").text().match(/^Cancelled after .*, 3 messages$/)`),
+		until(`$("#ttcurl-notice, #ttcurl-cancel").is(":hidden")`),
+		until(`$("#grpc-request-raw-tab .grpc-invoke").is(":enabled")`))
+}
+
+// TestManyMessages shows that an error is seen without scrolling, however many messages came before it.
+func TestManyMessages(t *testing.T) {
+	ctx, _ := opened(t)
+	do(ctx, t, choose("Split"),
+		enter(`{"text": "`+strings.Repeat("x ", 1001)+`"}`),
+		chromedp.Click(chromedp.CSS("#grpc-request-raw-tab .grpc-invoke")),
+		chromedp.WaitVisible(chromedp.CSS("#grpc-response-error")),
+		until(`$("#ttcurl-progress").text().match(/^Failed after .*, 1000 messages$/)`),
+		until(`$("#grpc-response-error")[0].getBoundingClientRect().bottom < innerHeight`),
+	)
+}
+
+// TestCopy copies the command of a stream.
+func TestCopy(t *testing.T) {
+	ctx, _ := opened(t)
+	do(ctx, t,
+		chromedp.Evaluate[chromedp.Void](`void (navigator.clipboard.writeText = async (text) => { window.copied = text })`),
+		choose("Echo"),
+		enter(`[{"message": "a"}, {"message": "b"}]`),
+		chromedp.Click(chromedp.CSS("#ttcurl-copy")),
+		until(`$("#ttcurl-copy").text() === "Copied"`),
+	)
+	want := "ttcurl " + address + ` -d '{"message":"a"} {"message":"b"}' test.v1.Test/Echo`
+	if got := read(ctx, t, chromedp.Evaluate[string]("copied")); got != want {
+		t.Errorf("copied %s, want %s", got, want)
+	}
+}
+
+// TestNoBoxes shows that the page tells what is wrong where it can be read on, and opens no box.
+func TestNoBoxes(t *testing.T) {
+	ctx, server := opened(t)
+	var boxes atomic.Int32
+	err := chromedp.Listen(ctx, func(event any) {
+		if _, ok := event.(*cdppage.EventJavascriptDialogOpening); ok {
+			boxes.Add(1)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(ctx, t, choose("Unary"), enter(`{"foo": `),
+		chromedp.Click(chromedp.CSS("#grpc-request-raw-tab .grpc-invoke")),
+		until(`$("#ttcurl-notice").is(":visible") && $("#ttcurl-notice").text() !== ""`),
+	)
+	do(ctx, t, enter(`{"foo": "a"}`),
+		chromedp.Click(chromedp.CSS("#grpc-request-raw-tab .grpc-invoke")),
+		until(`$("#ttcurl-notice").is(":hidden") && $("#ttcurl-progress").text().startsWith("Done")`),
+	)
+	server.Signal(os.Kill)
+	if n := boxes.Load(); n != 0 {
+		t.Errorf("the page opened %d boxes", n)
+	}
+}
+
+// opened opens the page in a browser, for a server that has reflection.
+func opened(t *testing.T) (context.Context, *proctest.Process) {
+	t.Helper()
+	dir := directory(t)
+	ctx := browser(t)
+	server := proctest.Start(t, program(dir, "stock", "-reflection", "app.sock"))
+	server.WaitFor("serving")
+	url, _, _ := ttcurl(t, dir)
+	do(ctx, t, chromedp.Navigate(url), chromedp.WaitReady(ready))
+	return ctx, server
+}
+
+// until waits for a condition in the page.
+func until(condition string) chromedp.Action[chromedp.Void] {
+	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := chromedp.Poll[bool](`!!(`+condition+`)`, chromedp.WithPollingTimeout(patience))(ctx, t)
+		return chromedp.Void{}, err
 	}
 }

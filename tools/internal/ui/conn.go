@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"io"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -52,6 +53,9 @@ func (s *stream) CloseSend() error {
 func (s *stream) RecvMsg(m any) error {
 	if err := s.ClientStream.RecvMsg(m); err != nil {
 		return err
+	}
+	if received, ok := s.Context().Value(receivedKey{}).(*atomic.Int64); ok {
+		received.Add(1)
 	}
 	if s.left--; s.left < 0 {
 		return status.Errorf(codes.ResourceExhausted, "the page takes %d messages of a call, and there are more", s.max)

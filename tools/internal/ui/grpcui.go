@@ -2,11 +2,14 @@ package ui
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"html/template"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
 )
@@ -41,6 +44,32 @@ func reasons(h http.Handler) http.Handler {
 			"code": codes.InvalidArgument, "name": codes.InvalidArgument.String(), "message": text,
 		}})
 	})
+}
+
+// receivedKey is in the context of a call, for the number of messages that have come.
+type receivedKey struct{}
+
+// progress serves how many messages the call has that the page has given a name in the header X-Ttcurl-Call.
+func progress(h http.Handler) http.Handler {
+	var calls sync.Map // of *atomic.Int64, by name
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /progress", func(w http.ResponseWriter, r *http.Request) {
+		received, ok := calls.Load(r.FormValue("call"))
+		if !ok {
+			received = new(atomic.Int64)
+		}
+		fmt.Fprint(w, received.(*atomic.Int64).Load())
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if name := r.Header.Get("X-Ttcurl-Call"); name != "" {
+			received := new(atomic.Int64)
+			calls.Store(name, received)
+			defer calls.Delete(name)
+			r = r.WithContext(context.WithValue(r.Context(), receivedKey{}, received))
+		}
+		h.ServeHTTP(w, r)
+	})
+	return mux
 }
 
 // held keeps answers with status 500 to itself.

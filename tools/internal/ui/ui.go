@@ -116,11 +116,11 @@ func handler(o Options) (http.Handler, error) {
 	if o.MaxMessages == 0 {
 		o.MaxMessages = DefaultMaxMessages
 	}
-	return reasons(standalone.Handler(&conn{o.Conn, o.MaxMessages}, o.Target, methods, files,
+	return progress(reasons(standalone.Handler(&conn{o.Conn, o.MaxMessages}, o.Target, methods, files,
 		standalone.WithIndexTemplate(page),
 		standalone.WithDefaultMetadata(o.Metadata),
 		standalone.EmitDefaults(o.EmitDefaults),
-	)), nil
+	))), nil
 }
 
 // methods returns the methods of all services except those that give the schema.
