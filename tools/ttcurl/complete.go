@@ -100,13 +100,15 @@ func candidates(ctx context.Context, before []string, last string) []string {
 		return shells
 	case o.verb == verbList, o.verb == verbDescribe:
 		return o.symbols(ctx)
-	case o.symbol == word && len(before) > 0 && o.addressGiven:
+	case o.addressGiven:
 		return append([]string{verbList, verbDescribe}, o.symbols(ctx)...)
+	case isAddress(last):
+		return nil
 	}
-	return verbs
+	return append(slices.Concat(verbs, []string{"help", "version"}), o.symbols(ctx)...)
 }
 
-// symbols returns the services for list, the services and methods for describe, and else the methods.
+// symbols returns the services for list, all that has a name for describe, and else the methods.
 func (o *options) symbols(ctx context.Context) []string {
 	ctx = metadata.NewOutgoingContext(ctx, grpcurl.MetadataFromHeaders(o.headers))
 	schema, err := o.schema(ctx, newServer(o))
@@ -125,11 +127,37 @@ func (o *options) symbols(ctx context.Context) []string {
 			continue
 		}
 		if o.verb == verbDescribe {
-			symbols = append(symbols, name)
+			symbols = addTypes(append(symbols, name), service.GetFile(), map[string]bool{})
 		}
 		for _, m := range service.GetMethods() {
 			symbols = append(symbols, name+"/"+m.GetName())
 		}
+	}
+	slices.Sort(symbols)
+	return slices.Compact(symbols)
+}
+
+// addTypes adds the messages and enums of a file and of those that it imports, except for protobuf's own.
+func addTypes(symbols []string, file *desc.FileDescriptor, seen map[string]bool) []string {
+	if seen[file.GetName()] || file.GetPackage() == "google.protobuf" {
+		return symbols
+	}
+	seen[file.GetName()] = true
+	var add func(messages []*desc.MessageDescriptor, enums []*desc.EnumDescriptor)
+	add = func(messages []*desc.MessageDescriptor, enums []*desc.EnumDescriptor) {
+		for _, e := range enums {
+			symbols = append(symbols, e.GetFullyQualifiedName())
+		}
+		for _, m := range messages {
+			if !m.IsMapEntry() {
+				symbols = append(symbols, m.GetFullyQualifiedName())
+				add(m.GetNestedMessageTypes(), m.GetNestedEnumTypes())
+			}
+		}
+	}
+	add(file.GetMessageTypes(), file.GetEnumTypes())
+	for _, imported := range file.GetDependencies() {
+		symbols = addTypes(symbols, imported, seen)
 	}
 	return symbols
 }
