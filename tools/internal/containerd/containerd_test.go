@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	_ "github.com/containerd/cgroups/v3/cgroup1/stats" // a part of the recipe
 	eventtypes "github.com/containerd/containerd/api/events"
 	task "github.com/containerd/containerd/api/runtime/task/v2"
 	streaming "github.com/containerd/containerd/api/services/streaming/v1"

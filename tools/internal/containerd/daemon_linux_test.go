@@ -1,21 +1,16 @@
 package containerd_test
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
+	"crypto/rand"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 
-	bootstrap "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/proto"
 
 	"example.com/ttrpc-starter/internal/proctest"
 )
@@ -24,7 +19,7 @@ import (
 // elsewhere.
 const config = `version = 2
 root = "%[1]s/root"
-state = "%[1]s/state"
+state = "%[1]s"
 disabled_plugins = [
 	"io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.internal.v1.tracing",
 	"io.containerd.nri.v1.nri", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.blockfile",
@@ -32,9 +27,9 @@ disabled_plugins = [
 	"io.containerd.snapshotter.v1.overlayfs", "io.containerd.snapshotter.v1.zfs",
 ]
 [grpc]
-  address = "%[1]s/c"
+  address = "%[1]s/containerd.sock"
 [ttrpc]
-  address = "%[1]s/c.ttrpc"
+  address = "%[1]s/containerd.sock.ttrpc"
 `
 
 // daemon starts the machine's containerd in a directory of its own, which it returns.
@@ -54,7 +49,7 @@ func daemon(t *testing.T) string {
 
 func TestDaemon(t *testing.T) {
 	dir := daemon(t)
-	flags, address := schema(eventFiles...), filepath.Join(dir, "c.ttrpc")
+	flags, address := schema(eventFiles...), filepath.Join(dir, "containerd.sock.ttrpc")
 	if out, _ := ttcurl(t, 0, flags, address, forward, "-d", event("/hello")); out != "{}\n" {
 		t.Error(out)
 	}
@@ -64,84 +59,80 @@ func TestDaemon(t *testing.T) {
 	}
 }
 
-func TestShim(t *testing.T) {
+// TestRecipe runs the recipe of ttcurl's manual twice, as it stands there but for the container's name and containerd's
+// directory, which are the test's own.
+func TestRecipe(t *testing.T) {
 	dir := daemon(t)
-	path := proctest.Program(t, "containerd-shim-runc-v2")
-	started, log := shim(t, path, dir)
-	address := started.GetAddress()
-	flags := schema(fmt.Sprintf("runtime/task/v%d/shim.proto", started.GetVersion()))
-	task := fmt.Sprintf("containerd.task.v%d.Task/", started.GetVersion())
-
-	out, _ := ttcurl(t, 0, flags, address, task+"Connect", "-d", `{"id": "demo"}`)
-	var connected struct{ ShimPid int }
-	if err := json.Unmarshal([]byte(out), &connected); err != nil {
-		t.Fatal(err)
+	for _, program := range []string{"bash", "ctr", "runc", "containerd-shim-runc-v2"} {
+		proctest.Program(t, program)
 	}
+	const root = "../../.."
+	t.Setenv("CONTAINERD_ADDRESS", filepath.Join(dir, "containerd.sock"))
+	wantContainers(t, root)
+
+	name := "ttcurl-" + strings.ToLower(rand.Text())
+	commands := strings.NewReplacer("demo", name, "/run/containerd", dir, "bin/ttcurl", proctest.Exe(programs, "ttcurl")).
+		Replace(recipe(t, filepath.Join(root, "docs/ttcurl.md")))
+	const report = `trap 'echo "exit code $?: $BASH_COMMAND"' ERR` + "\n"
+	cmd := exec.Command("bash", "-c", report+commands+commands)
+	cmd.Dir = root
+	p := proctest.Start(t, cmd)
 	t.Cleanup(func() {
 		if t.Failed() {
-			_ = syscall.Kill(connected.ShimPid, syscall.SIGKILL)
+			for _, pid := range regexp.MustCompile(`Pid": (\d+)`).FindAllStringSubmatch(p.Stdout(), -1) {
+				exec.Command("kill", "-9", pid[1]).Run()
+			}
+			exec.Command("ctr", "task", "rm", "-f", name).Run()
 		}
 	})
-	if name, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", connected.ShimPid)); err != nil || name != path {
-		t.Errorf("the shim says that it is process %d, which is %s (%v)", connected.ShimPid, name, err)
+	p.ExitCode()
+	const once = `{}
+{"shimPid":\d+,"taskPid":\d+}
+{"id":"NAME","bundle":"DIR/io.containerd.runtime.v2.task/default/NAME","pid":\d+,"status":"RUNNING",.*}
+{"processes":\[{"pid":\d+}\]}
+{"stats":{"@type":"io.containerd.cgroups.v[12].Metrics",.*}}
+{}
+{"exitStatus":137,"exitedAt":"[^"]*"}
+{"shimPid":\d+}
+{}
+`
+	want := strings.NewReplacer("NAME", name, "DIR", dir, "\n", "").Replace(once + once)
+	out := regexp.MustCompile(`exit code 78: .*Shutdown.*\n`).ReplaceAllString(p.Stdout(), "{}\n")
+	if !regexp.MustCompile("^" + want + "$").MatchString(compact(t, out)) {
+		t.Error("this is not what the recipe is for")
 	}
-	ttcurl(t, 64+int(codes.NotFound), flags, address, task+"State", "-d", `{"id": "demo"}`)
-	ttcurl(t, 64+int(codes.Unimplemented), schema(eventFiles...), address, forward, "-d", event("/hello"))
-
-	// The shim ends with this call, before or after it answers.
-	p := proctest.Run(t, command(flags, address, task+"Shutdown", "-d", `{"id": "demo", "now": true}`))
-	if code := p.ExitCode(); code != 0 && code != 64+int(codes.Unavailable) {
-		t.Errorf("exit code %d: %s", code, p.Stderr())
-	}
-	if _, err := io.Copy(io.Discard, log); err != nil { // until nobody has it open for writing
-		t.Error(err)
+	if left := proctest.Run(t, exec.Command("ctr", "container", "ls", "-q")).Stdout(); left != "" {
+		t.Errorf("the recipe leaves containers: %s", left)
 	}
 }
 
-// shim starts a shim as containerd does. It returns what the shim says of itself, and its log, which ends with it.
-func shim(t *testing.T, path, dir string) (started *bootstrap.BootstrapResult, log io.Reader) {
+// recipe returns the commands of the manual's recipe.
+func recipe(t *testing.T, manual string) string {
 	t.Helper()
-	bundle := filepath.Join(dir, "bundle")
-	pipe := filepath.Join(bundle, "log")
-	if err := errors.Join(
-		os.Mkdir(bundle, 0o700),
-		os.WriteFile(filepath.Join(bundle, "config.json"), []byte("{}"), 0o600),
-		syscall.Mkfifo(pipe, 0o600),
-	); err != nil {
-		t.Fatal(err)
-	}
-	r, err := os.OpenFile(pipe, os.O_RDONLY|syscall.O_NONBLOCK, 0) // does not wait for a writer
+	text, err := os.ReadFile(manual)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.Close() })
-	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // without a writer, r would be at its end at once
-	if err != nil {
-		t.Fatal(err)
+	_, section, _ := strings.Cut(string(text), "\n## Recipe: containerd\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var commands strings.Builder
+	for _, block := range regexp.MustCompile("(?s)\n```sh\n(.*?)```").FindAllStringSubmatch(section, -1) {
+		commands.WriteString(block[1])
 	}
-	defer w.Close()
-	params, err := proto.Marshal(&bootstrap.BootstrapParams{InstanceID: "demo", Namespace: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, stdin := range [][]byte{nil, params} { // containerd 1's shims refuse parameters there, 2.4's refuse none
-		cmd := exec.Command(path, "-namespace", "test", "-id", "demo", "-address", filepath.Join(dir, "c"), "start")
-		cmd.Dir = bundle
-		cmd.Stdin = bytes.NewReader(stdin)
-		if p := proctest.Run(t, cmd); p.ExitCode() == 0 {
-			return parseStarted(p.Stdout()), r
-		}
-	}
-	t.Fatalf("%s does not start, with parameters or without", path)
-	return nil, nil
+	return commands.String()
 }
 
-// parseStarted reads what a shim prints when it has started: a message since containerd 2.3, JSON since 2.0, and an
-// address before that.
-func parseStarted(printed string) *bootstrap.BootstrapResult {
-	started := new(bootstrap.BootstrapResult)
-	if proto.Unmarshal([]byte(printed), started) == nil || json.Unmarshal([]byte(printed), started) == nil {
-		return started
+// wantContainers calls Missing where no container can be started, as in some containers.
+func wantContainers(t *testing.T, root string) {
+	t.Helper()
+	rootfs := t.TempDir()
+	build := exec.Command("go", "build", "-o", rootfs, "./server")
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	return &bootstrap.BootstrapResult{Version: 2, Address: printed}
+	out, err := exec.Command("ctr", "run", "--rm", "--rootfs", rootfs, "ttcurl-"+rand.Text(), "/server", "-h").CombinedOutput()
+	if err != nil {
+		proctest.Missing(t, "a machine that lets containerd start containers: %v\n%s", err, out)
+	}
 }
