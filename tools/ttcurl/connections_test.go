@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"net"
+	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,22 +20,23 @@ func TestConnections(t *testing.T) {
 	for name, test := range map[string]struct {
 		server string
 		most   int
-		args   []string
+		args   string
 	}{
-		"unary":                    {reflects, 1, []string{"-protoset", schema, "test.v1.Test/Unary"}},
-		"server stream":            {reflects, 1, []string{"-protoset", schema, "test.v1.Test/Split", "-d", `{"text":"a"}`}},
-		"client stream":            {plain, 1, []string{"-protoset", schema, "test.v1.Test/Join", "-d", `{"word":"a"}`}},
-		"both":                     {plain, 1, []string{"-protoset", schema, "test.v1.Test/Echo", "-d", `{"message":"a"}`}},
-		"unasked":                  {reflects, 1, []string{"-protoset", schema, "-use-reflection=false", "test.v1.Test/Join"}},
-		"reflection":               {reflects, 2, []string{"test.v1.Test/Echo", "-d", `{"message":"a"}`}},
-		"client stream, reflected": {reflects, 2, []string{"-protoset", schema, "test.v1.Test/Join"}},
-		"no reflection":            {plain, 1, []string{"-use-reflection", "-protoset", schema, "test.v1.Test/Unary"}},
-		"list":                     {reflects, 1, []string{"list"}},
+		"unary":                    {reflects, 1, `-protoset $SCHEMA test.v1.Test/Unary`},
+		"server stream":            {reflects, 1, `-protoset $SCHEMA test.v1.Test/Split -d {"text":"a"}`},
+		"client stream":            {plain, 1, `-protoset $SCHEMA test.v1.Test/Join -d {"word":"a"}`},
+		"both":                     {plain, 1, `-protoset $SCHEMA test.v1.Test/Echo -d {"message":"a"}`},
+		"unasked":                  {reflects, 1, `-protoset $SCHEMA -use-reflection=false test.v1.Test/Join`},
+		"reflection":               {reflects, 2, `test.v1.Test/Echo -d {"message":"a"}`},
+		"client stream, reflected": {reflects, 2, `-protoset $SCHEMA test.v1.Test/Join`},
+		"no reflection":            {plain, 1, `-use-reflection -protoset $SCHEMA test.v1.Test/Unary`},
+		"list":                     {reflects, 1, `list`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address, count := relay(t, test.server, test.most)
-			p := proctest.Run(t, ttcurl(append([]string{address}, test.args...)...))
+			args := strings.Fields(strings.ReplaceAll(test.args, "$SCHEMA", schema))
+			p := proctest.Run(t, ttcurl(append([]string{address}, args...)...))
 			if code := p.ExitCode(); code != 0 || count.Load() != int32(test.most) {
 				t.Errorf("it took %d connections, want %d, and exited with %d", count.Load(), test.most, code)
 			}
@@ -77,4 +79,19 @@ func pass(from, to net.Conn) {
 	_, _ = io.Copy(to, from)
 	from.Close()
 	to.Close()
+}
+
+// TestNeedsNoService shows that nothing here needs the code of the project's own services: they may be replaced.
+func TestNeedsNoService(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "-test", "./...")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range strings.FieldsSeq(string(out)) {
+		if strings.HasPrefix(path, "example.com/ttrpc-starter/gen/") {
+			t.Errorf("%s is imported", path)
+		}
+	}
 }

@@ -280,7 +280,8 @@ func (o *options) validate(stderr io.Writer) error {
 		return errors.New("-cert and -key must be given together")
 	case o.plaintext && tls:
 		return errors.New(
-			"-plaintext turns off the TLS that -insecure, -cacert, -cert, -key and -servername are for: give one or the other")
+			"-plaintext turns off the TLS that -insecure, -cacert, -cert, -key and -servername are for: " +
+				"give one or the other")
 	case tcpAddress(o.address) != "":
 		return fmt.Errorf("address %q: did you mean %s?", o.address, tcpAddress(o.address))
 	case tls && !strings.HasPrefix(o.address, "tcp:"):

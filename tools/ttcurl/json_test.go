@@ -21,37 +21,46 @@ func TestJSONFailures(t *testing.T) {
 	}
 	dying, path := stock(t, "-reflection")
 	for name, test := range map[string]struct {
-		args    []string
+		args    string // with $NAME for the servers
 		code    int
 		message string
-		before  int // messages
+		before  int // messages; -1 for any number
 		details int
 	}{
-		"not JSON":       {[]string{env["REFLECT"], "test.v1.Test/Unary", "-d", "{"}, notCalled, "ends too early", 0, 0},
-		"unknown field":  {[]string{env["REFLECT"], "test.v1.Test/Unary", "-d", `{"x":1}`}, notCalled, `field "x"`, 0, 0},
-		"second message": {[]string{env["REFLECT"], "test.v1.Test/Echo", "-d", `{"message":"a"}{`}, notCalled, "message 2", -1, 0},
-		"two messages":   {[]string{env["REFLECT"], "test.v1.Test/Unary", "-d", `{}{}`}, notCalled, "one message", 0, 0},
-		"no file":        {[]string{env["REFLECT"], "test.v1.Test/Unary", "-d", "@missing"}, notCalled, "missing", 0, 0},
-		"no server":      {[]string{env["DEAD"], "test.v1.Test/Unary"}, notCalled, "connection refused", 0, 0},
-		"no schema":      {[]string{env["STOCK"], "test.v1.Test/Unary"}, notCalled, "no reflection", 0, 0},
-		"no such method": {[]string{env["REFLECT"], "test.v1.Test/Unray"}, notCalled, "did you mean Unary?", 0, 0},
-		"no such file":   {[]string{"-proto", "missing.proto", env["STOCK"], "a.B/C"}, notCalled, "missing.proto", 0, 0},
-		"HTTP":           {[]string{env["HTTP"], "test.v1.Test/Unary"}, notCalled, "HTTP/1", 0, 0},
-		"broken schema":  {[]string{env["BROKEN"], "test.v1.Test/Unary"}, int(codes.Internal), "no schema today", 0, 0},
-		"no answer":      {[]string{"-connect-timeout", "0.2", env["SILENT"], "a.B/C"}, notCalled, "does not answer", 0, 0},
+		"not JSON":       {`$REFLECT test.v1.Test/Unary -d {`, notCalled, "ends too early", 0, 0},
+		"unknown field":  {`$REFLECT test.v1.Test/Unary -d {"x":1}`, notCalled, `field "x"`, 0, 0},
+		"second message": {`$REFLECT test.v1.Test/Echo -d {"message":"a"}{`, notCalled, "message 2", -1, 0},
+		"two messages":   {`$REFLECT test.v1.Test/Unary -d {}{}`, notCalled, "one message", 0, 0},
+		"no file":        {`$REFLECT test.v1.Test/Unary -d @missing`, notCalled, "missing", 0, 0},
+		"no server":      {`$DEAD test.v1.Test/Unary`, notCalled, "connection refused", 0, 0},
+		"no schema":      {`$STOCK test.v1.Test/Unary`, notCalled, "no reflection", 0, 0},
+		"no such method": {`$REFLECT test.v1.Test/Unray`, notCalled, "did you mean Unary?", 0, 0},
+		"no such file":   {`-proto missing.proto $STOCK a.B/C`, notCalled, "missing.proto", 0, 0},
+		"HTTP":           {`$HTTP test.v1.Test/Unary`, notCalled, "HTTP/1", 0, 0},
+		"broken schema":  {`$BROKEN test.v1.Test/Unary`, int(codes.Internal), "no schema today", 0, 0},
+		"no answer":      {`-connect-timeout 0.2 $SILENT a.B/C`, notCalled, "does not answer", 0, 0},
 		"deadline": {
-			[]string{"-max-time", "0.2", "-protoset", env["SCHEMA"], env["STOCK"], "test.v1.Test/Unary", "-d", `{"foo":"block"}`},
+			`-max-time 0.2 -protoset $SCHEMA $STOCK test.v1.Test/Unary -d {"foo":"block"}`,
 			int(codes.DeadlineExceeded), "deadline exceeded", 0, 0,
 		},
-		"early deadline": {[]string{"-max-time", "0.2", env["SILENT"], "a.B/C"}, int(codes.DeadlineExceeded), "schema", 0, 0},
-		"status":         {[]string{env["REFLECT"], "test.v1.Test/Split", "-d", `{"text":"a fail"}`}, int(codes.FailedPrecondition), "as asked", 1, 1},
-		"format-error":   {[]string{"-format-error", env["REFLECT"], "test.v1.Test/Unary", "-d", `{"foo":"fail"}`}, int(codes.FailedPrecondition), "as asked", 0, 1},
-		"unimplemented":  {[]string{"-protoset", env["SCHEMA"], env["OTHER"], "test.v1.Test/Unary"}, int(codes.Unimplemented), "test.v1.Test", 0, 0},
-		"too large":      {[]string{env["TTRPCX"], "test.v1.Test/Join", "-d", "@" + env["BIG"]}, int(codes.ResourceExhausted), "maximum", 0, 0},
-		"large answer":   {[]string{env["REFLECT"], "test.v1.Test/Unary", "-d", `{"foo":"large 5000000"}`}, int(codes.Unavailable), "closed", 0, 0},
+		"early deadline": {`-max-time 0.2 $SILENT a.B/C`, int(codes.DeadlineExceeded), "schema", 0, 0},
+		"status": {
+			`$REFLECT test.v1.Test/Split -d {"text":"a\u0020fail"}`, int(codes.FailedPrecondition), "as asked", 1, 1,
+		},
+		"format-error": {
+			`-format-error $REFLECT test.v1.Test/Unary -d {"foo":"fail"}`, int(codes.FailedPrecondition), "as asked", 0, 1,
+		},
+		"unimplemented": {
+			`-protoset $SCHEMA $OTHER test.v1.Test/Unary`, int(codes.Unimplemented), "test.v1.Test", 0, 0,
+		},
+		"too large": {`$TTRPCX test.v1.Test/Join -d @$BIG`, int(codes.ResourceExhausted), "maximum", 0, 0},
+		"large answer": {
+			`$REFLECT test.v1.Test/Unary -d {"foo":"large\u00205000000"}`, int(codes.Unavailable), "closed", 0, 0,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cmd := ttcurl(append([]string{"-json"}, test.args...)...)
+			args := strings.Fields(os.Expand(test.args, func(name string) string { return env[name] }))
+			cmd := ttcurl(append([]string{"-json"}, args...)...)
 			wantObject(t, cmd, cmd.Run, test.code, test.message, test.before, test.details)
 		})
 	}

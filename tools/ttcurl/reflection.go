@@ -104,7 +104,8 @@ func (s *server) checkKind(ctx context.Context, from *schema, m *desc.MethodDesc
 			return "", err
 		}
 	}
-	theirs, err := (&schema{DescriptorSource: source}).method(m.GetService().GetFullyQualifiedName() + "/" + m.GetName())
+	name := m.GetService().GetFullyQualifiedName() + "/" + m.GetName()
+	theirs, err := (&schema{DescriptorSource: source}).method(name)
 	switch {
 	case err != nil: // a server may reflect on a part of what it serves
 		return warning, nil

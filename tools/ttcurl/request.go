@@ -131,7 +131,8 @@ func (r *requests) readText(m proto.Message) error {
 
 // protobufError is how protobuf words its errors. The space at its start can be one of two, so that nobody relies on
 // it; but there is no other way to get the place.
-var protobufError = regexp.MustCompile(`(?s)^proto:[\s\x{a0}]*(?:syntax error[\s\x{a0}]*)?(?:\(line (\d+):(\d+)\): )?(.*)$`)
+var protobufError = regexp.MustCompile(
+	`(?s)^proto:[\s\x{a0}]*(?:syntax error[\s\x{a0}]*)?(?:\(line (\d+):(\d+)\): )?(.*)$`)
 
 // located returns what is wrong and, if err says so, at which byte of text.
 func located(err error, text []byte) (message string, offset int64, ok bool) {

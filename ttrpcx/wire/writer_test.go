@@ -201,7 +201,8 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 		start := time.Now()
 		for range sent - 1 {
-			if h, payload := readFrame(t, c); int(h.StreamID) >= 2*sent || !bytes.Contains(payload, []byte(mayHaveRun)) {
+			h, payload := readFrame(t, c)
+			if int(h.StreamID) >= 2*sent || !bytes.Contains(payload, []byte(mayHaveRun)) {
 				t.Errorf("got %+v, %q", h, payload)
 			}
 		}

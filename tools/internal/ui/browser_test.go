@@ -196,8 +196,8 @@ func TestForm(t *testing.T) {
 	if got := read(ctx, t, chromedp.Text(chromedp.CSS("#ttcurl-command"))); got != want {
 		t.Errorf("the page shows the command\n%s, want\n%s", got, want)
 	}
-	if state := read(ctx, t, chromedp.Text(chromedp.CSS("#ttcurl-progress"))); !strings.HasPrefix(state, "Done after ") ||
-		!strings.HasSuffix(state, ", 4 messages") {
+	state := read(ctx, t, chromedp.Text(chromedp.CSS("#ttcurl-progress")))
+	if !strings.HasPrefix(state, "Done after ") || !strings.HasSuffix(state, ", 4 messages") {
 		t.Errorf("the page says %q", state)
 	}
 	for theme, name := range map[string]string{"light": "", "dark": "-dark"} {
@@ -247,9 +247,11 @@ func wantContrast(ctx context.Context, t *testing.T, theme string) {
 		const bad = [];
 		for (const e of document.querySelectorAll("body *")) {
 			const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()) || e.value;
-			if (!own || !e.checkVisibility() || e.closest(":disabled, .ui-state-disabled, option, script, style")) continue;
+			const unread = ":disabled, .ui-state-disabled, option, script, style";
+			if (!own || !e.checkVisibility() || e.closest(unread)) continue;
 			const [a, b] = [luminance(rgba(getComputedStyle(e).color)), luminance(ground(e))].sort((a, b) => b - a);
-			if ((a + 0.05) / (b + 0.05) < 4.5) bad.push(e.tagName + " " + (e.id || e.className) + " " + ((a + 0.05) / (b + 0.05)).toFixed(1));
+			const contrast = (a + 0.05) / (b + 0.05);
+			if (contrast < 4.5) bad.push(e.tagName + " " + (e.id || e.className) + " " + contrast.toFixed(1));
 		}
 		return bad.join(", ");
 	})()`
@@ -290,8 +292,9 @@ func TestManyMessages(t *testing.T) {
 // TestCopy copies the command of a stream.
 func TestCopy(t *testing.T) {
 	ctx, _ := opened(t)
+	const clipboard = `void (navigator.clipboard.writeText = async (text) => { window.copied = text })`
 	do(ctx, t,
-		chromedp.Evaluate[chromedp.Void](`void (navigator.clipboard.writeText = async (text) => { window.copied = text })`),
+		chromedp.Evaluate[chromedp.Void](clipboard),
 		choose("Echo"),
 		enter(`[{"message": "a"}, {"message": "b"}]`),
 		chromedp.Click(chromedp.CSS("#ttcurl-copy")),
