@@ -48,7 +48,8 @@ func TestJSONFailures(t *testing.T) {
 			`$REFLECT test.v1.Test/Split -d {"text":"a\u0020fail"}`, int(codes.FailedPrecondition), "as asked", 1, 1,
 		},
 		"format-error": {
-			`-format-error $REFLECT test.v1.Test/Unary -d {"foo":"fail"}`, int(codes.FailedPrecondition), "as asked", 0, 1,
+			`-format-error $REFLECT test.v1.Test/Unary -d {"foo":"fail"}`,
+			int(codes.FailedPrecondition), "as asked", 0, 1,
 		},
 		"unimplemented": {
 			`-protoset $SCHEMA $OTHER test.v1.Test/Unary`, int(codes.Unimplemented), "test.v1.Test", 0, 0,

@@ -51,7 +51,8 @@ func TestMain(m *testing.M) {
 		err = errors.Join(
 			proctest.Build(bin, "..", "./ttcurl", "./internal/stock"),
 			proctest.Build(bin, "../..", "./internal/dev/certs"),
-			proctest.BuildWith("github.com/containerd/ttrpc", "v1.2.3", proctest.Exe(bin, "old"), "..", "./internal/stock"),
+			proctest.BuildWith(
+				"github.com/containerd/ttrpc", "v1.2.3", proctest.Exe(bin, "old"), "..", "./internal/stock"),
 		)
 	}
 	if err != nil {

@@ -71,8 +71,8 @@ func TestRecipe(t *testing.T) {
 	wantContainers(t, root)
 
 	name := "ttcurl-" + strings.ToLower(rand.Text())
-	commands := strings.NewReplacer("demo", name, "/run/containerd", dir, "bin/ttcurl", proctest.Exe(programs, "ttcurl")).
-		Replace(recipe(t, filepath.Join(root, "docs/ttcurl.md")))
+	own := strings.NewReplacer("demo", name, "/run/containerd", dir, "bin/ttcurl", proctest.Exe(programs, "ttcurl"))
+	commands := own.Replace(recipe(t, filepath.Join(root, "docs/ttcurl.md")))
 	const report = `trap 'echo "exit code $?: $BASH_COMMAND"' ERR` + "\n"
 	cmd := exec.Command("bash", "-c", report+commands+commands)
 	cmd.Dir = root
@@ -131,8 +131,8 @@ func wantContainers(t *testing.T, root string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	out, err := exec.Command("ctr", "run", "--rm", "--rootfs", rootfs, "ttcurl-"+rand.Text(), "/server", "-h").CombinedOutput()
-	if err != nil {
+	run := exec.Command("ctr", "run", "--rm", "--rootfs", rootfs, "ttcurl-"+rand.Text(), "/server", "-h")
+	if out, err := run.CombinedOutput(); err != nil {
 		proctest.Missing(t, "a machine that lets containerd start containers: %v\n%s", err, out)
 	}
 }

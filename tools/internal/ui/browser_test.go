@@ -22,7 +22,7 @@ import (
 	"example.com/ttrpc-starter/internal/proctest"
 )
 
-var screenshot = flag.String("screenshot", "", "write pictures of the page after a call to `NAME`.png and NAME-dark.png")
+var screenshot = flag.String("screenshot", "", "write pictures of the page after a call to `NAME`.png, NAME-dark.png")
 
 // patience is for all that a test does in the browser, on a machine that may be slow and shared.
 const patience = 5 * time.Minute
