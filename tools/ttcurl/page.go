@@ -18,9 +18,13 @@ import (
 
 // pageFlags go with -ui. For the other flags, the page has fields, or they do not apply to it.
 var pageFlags = []string{
-	"H", "allow-gid", "allow-uid", "buf", "cacert", "cert", "connect-timeout", "emit-defaults", "import-path",
-	"insecure", "key", "max-messages", "plaintext", "proto", "protoset", "ui", "use-reflection", "version",
+	"H", "allow-gid", "allow-uid", "buf", "cacert", "cert", "connect-timeout", "emit-defaults", "expand-headers",
+	"import-path", "insecure", "key", "max-messages", "plaintext", "proto", "protoset", "servername", "ui",
+	"use-reflection", "version",
 }
+
+// pageOnly are those that its commands do without: the form has what -H gives, and -max-messages means something else.
+var pageOnly = []string{"H", "expand-headers", "max-messages", "ui"}
 
 // pageWords takes the arguments of -ui: [ADDRESS].
 func (o *options) pageWords(words []string, flags *flag.FlagSet) error {
@@ -33,7 +37,7 @@ func (o *options) pageWords(words []string, flags *flag.FlagSet) error {
 		switch {
 		case !slices.Contains(pageFlags, f.Name):
 			err = fmt.Errorf("-%s does not go with -ui: the page does without, or has a field for it", f.Name)
-		case f.Name != "ui" && f.Name != "H" && f.Name != "max-messages": // -max-messages has another meaning here
+		case !slices.Contains(pageOnly, f.Name):
 			for _, value := range o.values(f) {
 				o.command = append(o.command, fmt.Sprintf("-%s=%s", f.Name, value))
 			}

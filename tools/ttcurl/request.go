@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,9 +59,10 @@ func (r *requests) next(m proto.Message) error {
 		read = r.readText
 	}
 	err := read(m)
+	ended := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 	if err == nil {
 		r.count.Add(1)
-	} else if err != io.EOF {
+	} else if err != io.EOF && !ended {
 		err = fmt.Errorf("request message %d, %w", r.count.Load()+1, err)
 		r.failed.CompareAndSwap(nil, &err)
 	}

@@ -389,7 +389,7 @@ func TestServerEndsFirst(t *testing.T) {
 // TestPageCommand shows that the page's command has the flags that ttcurl got, in a form that gives them again.
 func TestPageCommand(t *testing.T) {
 	const args = "-ui -proto a.proto -proto b.proto -use-reflection=false -allow-uid 1 -allow-uid 2 " +
-		"-emit-defaults s.sock"
+		"-emit-defaults -expand-headers -H a:b s.sock"
 	o, err := parse(strings.Fields(args), io.Discard, io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -279,12 +279,12 @@ func TestRunningCall(t *testing.T) {
 
 // TestManyMessages shows that an error is seen without scrolling, however many messages came before it.
 func TestManyMessages(t *testing.T) {
-	ctx, _ := opened(t)
+	ctx, _ := opened(t, "-max-messages", "100")
 	do(ctx, t, choose("Split"),
-		enter(`{"text": "`+strings.Repeat("x ", 1001)+`"}`),
+		enter(`{"text": "`+strings.Repeat("x ", 101)+`"}`),
 		chromedp.Click(chromedp.CSS("#grpc-request-raw-tab .grpc-invoke")),
 		chromedp.WaitVisible(chromedp.CSS("#grpc-response-error")),
-		until(`$("#ttcurl-progress").text().match(/^Failed after .*, 1000 messages$/)`),
+		until(`$("#ttcurl-progress").text().match(/^Failed after .*, 100 messages$/)`),
 		until(`$("#grpc-response-error")[0].getBoundingClientRect().bottom < innerHeight`),
 	)
 }
@@ -333,13 +333,13 @@ func TestNoBoxes(t *testing.T) {
 }
 
 // opened opens the page in a browser, for a server that has reflection.
-func opened(t *testing.T) (context.Context, *proctest.Process) {
+func opened(t *testing.T, flags ...string) (context.Context, *proctest.Process) {
 	t.Helper()
 	dir := directory(t)
 	ctx := browser(t)
 	server := proctest.Start(t, program(dir, "stock", "-reflection", "app.sock"))
 	server.WaitFor("serving")
-	url, _, _ := ttcurl(t, dir)
+	url, _, _ := ttcurl(t, dir, flags...)
 	do(ctx, t, chromedp.Navigate(url), chromedp.WaitReady(ready))
 	return ctx, server
 }
