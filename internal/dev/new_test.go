@@ -217,7 +217,7 @@ func (c copied) entries() string {
 	return c.run(0, "find", ".")
 }
 
-// TestDeleteExample takes the Example away, which leaves nothing that does not compile.
+// TestDeleteExample takes the Example away, which leaves nothing that does not compile, and a ttcurl that works.
 func TestDeleteExample(t *testing.T) {
 	t.Parallel()
 	dir := scratch(t)
@@ -228,6 +228,7 @@ func TestDeleteExample(t *testing.T) {
 	for _, nested := range []string{"tools", "bench"} {
 		dir.run(0, "go", "vet", "-C", nested, "./...")
 	}
+	dir.run(0, "go", "test", "-C", "tools", "-run", "TestScripts/list$", "./ttcurl")
 }
 
 // TestReplaceExample makes a project from a checkout, which keeps the Example, and then puts two services of another

@@ -3,7 +3,6 @@ package main
 import (
 	"io"
 	"net"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,19 +78,4 @@ func pass(from, to net.Conn) {
 	_, _ = io.Copy(to, from)
 	from.Close()
 	to.Close()
-}
-
-// TestNeedsNoService shows that nothing here needs the code of the project's own services: they may be replaced.
-func TestNeedsNoService(t *testing.T) {
-	cmd := exec.Command("go", "list", "-deps", "-test", "./...")
-	cmd.Dir = ".."
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for path := range strings.FieldsSeq(string(out)) {
-		if strings.HasPrefix(path, "example.com/ttrpc-starter/gen/") {
-			t.Errorf("%s is imported", path)
-		}
-	}
 }

@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -201,6 +203,27 @@ func TestServices(t *testing.T) {
 			t.Error(stderr)
 		}
 	})
+}
+
+// recipe returns the commands of the recipe in one of the manuals.
+func recipe(t *testing.T, manual string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../../docs", manual))
+	if err != nil {
+		t.Fatal(err)
+	}
+	section := regexp.MustCompile(`(?s)\n## [^\n]+: containerd\n.*?\n## `).FindString(string(text))
+	var commands strings.Builder
+	for _, block := range regexp.MustCompile("(?s)\n```sh\n(.*?)```").FindAllStringSubmatch(section, -1) {
+		commands.WriteString(block[1])
+	}
+	return commands.String()
+}
+
+func TestRecipeInJapanese(t *testing.T) {
+	if got, want := recipe(t, "ttcurl.ja.md"), recipe(t, "ttcurl.md"); got != want || got == "" {
+		t.Errorf("the recipe's commands are\n%s, want those of the English page:\n%s", got, want)
+	}
 }
 
 // compact returns JSON values without the white space that ttcurl puts between and into them.
