@@ -14,6 +14,7 @@ import (
 	"github.com/google/shlex"
 	"github.com/jhump/protoreflect/desc" //nolint:staticcheck // grpcurl's interfaces are made of it
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"example.com/ttrpc-starter/internal/cli"
 )
@@ -44,7 +45,6 @@ func completionScript(out io.Writer, shell string) error {
 // complete prints what the last word may become, a line for each. If it prints nothing, the shell names files. Errors
 // do not matter here.
 func complete(ctx context.Context, words []string, out io.Writer) error {
-	cut := 0
 	if len(words) == 2 && words[0] == "-line" {
 		line := words[1]
 		var err error
@@ -54,18 +54,14 @@ func complete(ctx context.Context, words []string, out io.Writer) error {
 		if words = words[1:]; strings.HasSuffix(line, " ") || len(words) == 0 {
 			words = append(words, "")
 		}
-		// What bash replaces begins after the last of these: COMP_WORDBREAKS in bash(1).
-		cut = strings.LastIndexAny(words[len(words)-1], ":=") + 1
 	}
 	if len(words) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, completionTime)
-	defer cancel()
 	last := words[len(words)-1]
 	for _, c := range candidates(ctx, words[:len(words)-1], last) {
 		if strings.HasPrefix(c, last) {
-			if _, err := fmt.Fprintln(out, c[cut:]); err != nil {
+			if _, err := fmt.Fprintln(out, c); err != nil {
 				return err
 			}
 		}
@@ -99,16 +95,33 @@ func candidates(ctx context.Context, before []string, last string) []string {
 	case o.verb == verbCompletion:
 		return shells
 	case o.verb == verbList, o.verb == verbDescribe:
-		return o.symbols(ctx)
+		return o.symbolsInTime(ctx)
+	case o.symbol != word: // with -ui, it is an address
+		return nil
 	case o.addressGiven:
-		return append([]string{verbList, verbDescribe}, o.symbols(ctx)...)
+		return append([]string{verbList, verbDescribe}, o.symbolsInTime(ctx)...)
 	case isAddress(last):
 		return nil
 	}
-	return append(slices.Concat(verbs, []string{"help", "version"}), o.symbols(ctx)...)
+	return append(slices.Clone(verbs), o.symbolsInTime(ctx)...)
 }
 
-// symbols returns the services for list, all that has a name for describe, and else the methods.
+// symbolsInTime returns what symbols returns, or nothing after completionTime: a file of the schema may be a pipe,
+// which has no deadline.
+func (o *options) symbolsInTime(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, completionTime)
+	defer cancel()
+	found := make(chan []string, 1)
+	go func() { found <- o.symbols(ctx) }()
+	select {
+	case symbols := <-found:
+		return symbols
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// symbols returns the services for list, all that has a name of its own for describe, and else the methods.
 func (o *options) symbols(ctx context.Context) []string {
 	ctx = metadata.NewOutgoingContext(ctx, grpcurl.MetadataFromHeaders(o.headers))
 	schema, err := o.schema(ctx, newServer(o))
@@ -126,40 +139,42 @@ func (o *options) symbols(ctx context.Context) []string {
 		if err != nil || !ok {
 			continue
 		}
-		if o.verb == verbDescribe {
-			symbols = addTypes(append(symbols, name), service.GetFile(), map[string]bool{})
-		}
 		for _, m := range service.GetMethods() {
 			symbols = append(symbols, name+"/"+m.GetName())
 		}
+		if o.verb == verbDescribe {
+			symbols = append(symbols, name)
+			symbols = appendFile(symbols, service.GetFile().UnwrapFile())
+		}
 	}
 	slices.Sort(symbols)
-	return slices.Compact(symbols)
+	return slices.Compact(symbols) // services may share files
 }
 
-// addTypes adds the messages and enums of a file and of those that it imports, except for protobuf's own.
-func addTypes(symbols []string, file *desc.FileDescriptor, seen map[string]bool) []string {
-	if seen[file.GetName()] || file.GetPackage() == "google.protobuf" {
-		return symbols
+// appendFile appends the names of the messages and enums that the file has or imports.
+func appendFile(names []string, file protoreflect.FileDescriptor) []string {
+	names = appendTypes(names, file)
+	for i := range file.Imports().Len() {
+		names = appendTypes(names, file.Imports().Get(i))
 	}
-	seen[file.GetName()] = true
-	var add func(messages []*desc.MessageDescriptor, enums []*desc.EnumDescriptor)
-	add = func(messages []*desc.MessageDescriptor, enums []*desc.EnumDescriptor) {
-		for _, e := range enums {
-			symbols = append(symbols, e.GetFullyQualifiedName())
+	return names
+}
+
+// appendTypes appends the names of the messages and enums in a file or a message.
+func appendTypes(names []string, in interface {
+	Messages() protoreflect.MessageDescriptors
+	Enums() protoreflect.EnumDescriptors
+},
+) []string {
+	for i := range in.Enums().Len() {
+		names = append(names, string(in.Enums().Get(i).FullName()))
+	}
+	for i := range in.Messages().Len() {
+		if m := in.Messages().Get(i); !m.IsMapEntry() {
+			names = appendTypes(append(names, string(m.FullName())), m)
 		}
-		for _, m := range messages {
-			if !m.IsMapEntry() {
-				symbols = append(symbols, m.GetFullyQualifiedName())
-				add(m.GetNestedMessageTypes(), m.GetNestedEnumTypes())
-			}
-		}
 	}
-	add(file.GetMessageTypes(), file.GetEnumTypes())
-	for _, imported := range file.GetDependencies() {
-		symbols = addTypes(symbols, imported, seen)
-	}
-	return symbols
+	return names
 }
 
 func isBool(f *flag.Flag) bool {
