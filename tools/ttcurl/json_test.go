@@ -38,12 +38,12 @@ func TestJSONFailures(t *testing.T) {
 		"no such file":   {`-proto missing.proto $STOCK a.B/C`, notCalled, "missing.proto", 0, 0},
 		"HTTP":           {`$HTTP test.v1.Test/Unary`, notCalled, "HTTP/1", 0, 0},
 		"broken schema":  {`$BROKEN test.v1.Test/Unary`, int(codes.Internal), "no schema today", 0, 0},
-		"no answer":      {`-connect-timeout 0.2 $SILENT a.B/C`, notCalled, "does not answer", 0, 0},
+		"no answer":      {`-connect-timeout 2 $SILENT a.B/C`, notCalled, "does not answer", 0, 0},
 		"deadline": {
 			`-max-time 0.2 -protoset $SCHEMA $STOCK test.v1.Test/Unary -d {"foo":"block"}`,
 			int(codes.DeadlineExceeded), "deadline exceeded", 0, 0,
 		},
-		"early deadline": {`-max-time 0.2 $SILENT a.B/C`, int(codes.DeadlineExceeded), "schema", 0, 0},
+		"early deadline": {`-max-time 2 $SILENT a.B/C`, int(codes.DeadlineExceeded), "schema", 0, 0},
 		"status": {
 			`$REFLECT test.v1.Test/Split -d {"text":"a\u0020fail"}`, int(codes.FailedPrecondition), "as asked", 1, 1,
 		},
