@@ -134,7 +134,7 @@ func (c *GuardedConn) fill(p []byte, inFrame bool) int {
 		in.last = 0
 		return 0
 	}
-	if running > 0 {
+	if running > 0 && !inFrame {
 		runtime.Gosched() // handlers and their answers go first: nothing may have come meanwhile
 	}
 	in.last, in.err = c.conn.Read(p)
