@@ -57,9 +57,7 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 			o.Reflection = &on
 			return nil
 		})
-	var floor heapfloor.Size
-	flags.Var(&floor, "heap-floor",
-		"`size`, such as 64MiB, to which the heap may grow before garbage is collected; 0 means Go's default")
+	floor := floorFlag(flags)
 	flags.IntVar(&o.MaxLogLines, "max-log-lines", o.MaxLogLines,
 		"`number` of lines with the same message and code that are logged in a minute; -1 means no limit")
 	format := logFlag(flags)
@@ -81,11 +79,26 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 			return line.Bytes()
 		})
 	}
-	limitMemory(o, floor)
-	if _, err := heapfloor.Set(floor); err != nil {
-		o.Logger.Warn("the heap floor is not used", "error", err)
-	}
+	limitMemory(o, *floor)
+	setFloor(flags, *floor, o.Logger)
 	return o, nil
+}
+
+func floorFlag(flags *flag.FlagSet) *heapfloor.Size {
+	floor := heapfloor.Default
+	flags.Var(&floor, "heap-floor",
+		"`size` to which the heap may grow before garbage is collected, where that saves time; 0 means Go's default")
+	return &floor
+}
+
+// setFloor sets the heap floor. It says that there can be none only to those who asked for one.
+func setFloor(flags *flag.FlagSet, floor heapfloor.Size, log *slog.Logger) {
+	_, err := heapfloor.Set(floor)
+	flags.Visit(func(f *flag.Flag) {
+		if f.Name == "heap-floor" && err != nil {
+			log.Warn("the heap floor is not used", "error", err)
+		}
+	})
 }
 
 // limitMemory lets Go collect garbage earlier than it would by GOGC when the process comes near to what its options
@@ -112,6 +125,7 @@ func ParseClient(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	md := metadataFlag{MD: ttrpc.MD{"name": {"koye"}}}
 	flags.Var(&md, "metadata", "`key=value` to send as metadata; repeatable, and \"\" sends none")
 	flags.DurationVar(&c.timeout, "timeout", 5*time.Second, "`duration` that the connection and the call may take")
+	floor := floorFlag(flags)
 	format := logFlag(flags)
 	if err := Parse(flags, args, stdout, stderr); err != nil {
 		return nil, err
@@ -124,6 +138,7 @@ func ParseClient(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	}
 	c.metadata = md.MD
 	c.Logger = logger(format, stderr)
+	setFloor(flags, *floor, c.Logger)
 	return c, nil
 }
 

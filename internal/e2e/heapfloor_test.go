@@ -11,11 +11,10 @@ import (
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 )
 
-// TestHeapFloor checks whether a server collects garbage, by the line that the runtime prints for each collection. The
-// calls allocate about 30 MiB.
+// TestHeapFloor counts the server's collections by the lines that the runtime prints for them. The calls allocate some
+// 300 MiB.
 func TestHeapFloor(t *testing.T) {
-	const collection = " MB goal, " // short, because the log may come between parts of the line
-	start := func(env string, args ...string) *proctest.Process {
+	collections := func(env string, args ...string) (int, *proctest.Process) {
 		t.Helper()
 		address := proctest.Socket(t)
 		cmd := server(append([]string{"-address", address}, args...)...)
@@ -28,19 +27,23 @@ func TestHeapFloor(t *testing.T) {
 		}
 		defer client.close()
 		request := &testv1.UnaryRequest{Foo: strings.Repeat("x", 64<<10)}
-		for range 150 {
+		for range 1500 {
 			if _, err := testv1.NewTestClient(client.Client).Unary(t.Context(), request); err != nil {
 				t.Fatal(err)
 			}
 		}
-		return p
+		return strings.Count(p.Stderr(), " MB goal, "), p // short, because the log may come between parts of the line
 	}
-
-	start("GOGC=").WaitFor(collection)
-	if p := start("GOGC=", "-heap-floor", "512MiB"); strings.Contains(p.Stderr(), collection) {
-		t.Error("the server collected far below the floor")
+	without, _ := collections("GOGC=", "-heap-floor", "0")
+	if with, _ := collections("GOGC="); with*2 > without {
+		t.Errorf("%d collections by default and %d without a floor, want less than half", with, without)
 	}
-	p := start("GOGC=100", "-heap-floor", "512MiB")
-	p.WaitFor("GOGC is set")
-	p.WaitFor(collection)
+	n, p := collections("GOGC=100")
+	if s := p.Stderr(); n*2 < without || strings.Contains(s, "heap floor") {
+		t.Errorf("%d collections with GOGC=100 and %d without a floor; the log is\n%s", n, without, s)
+	}
+	n, p = collections("GOGC=100", "-heap-floor", "512MiB")
+	if p.WaitFor("GOGC is set"); n*2 < without {
+		t.Errorf("%d collections with GOGC=100 and a floor, %d without one", n, without)
+	}
 }

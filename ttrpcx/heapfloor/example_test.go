@@ -7,7 +7,7 @@ import (
 	"example.com/ttrpc-starter/ttrpcx/heapfloor"
 )
 
-// A server that may use 64 MiB of heap collects garbage less often.
+// A server whose heap may grow to 64 MiB, when that makes it faster.
 func ExampleSet() {
 	var floor heapfloor.Size // also a flag.Value
 	if err := floor.Set("64MiB"); err != nil {
@@ -18,6 +18,6 @@ func ExampleSet() {
 		log.Fatal(err)
 	}
 	defer restore()
-	fmt.Println("the heap grows to about", floor.String())
-	// Output: the heap grows to about 64MiB
+	fmt.Println("the heap may grow to", floor.String())
+	// Output: the heap may grow to 64MiB
 }
