@@ -63,7 +63,8 @@ type ClientOptions struct {
 // why.
 //
 // While the server takes nothing, a request or message waits in Write for half a second and is queued then, so that its
-// call can end at its deadline. If 4 MiB are queued, a request is answered as not sent, and a message waits. Over TLS,
+// call can end at its deadline. If 4 MiB are queued, a message waits, and a request is answered as not sent once the
+// server has taken nothing for 2.5 s. Over TLS,
 // a request that is written when nothing else is queued waits until the server takes it or IOTimeout is over.
 //
 // ttrpc tells a connection nothing of the end of a call but the server's answer. If there is none, a call with a
@@ -93,6 +94,8 @@ type ClientConn struct {
 	addr    [2]net.Addr // local and remote of the latest connection
 	calls   callSet     // that are open: neither the server nor this end has answered them
 	answers []byte      // frames that no server sent
+	reading bool        // the reader waits for bytes from the server, and may take answers meanwhile
+	woken   bool        // it was told that there are some
 	sending int         // calls of out.write
 	dialing bool        // redial runs
 	alive   keepAlive
@@ -253,6 +256,7 @@ func (c *ClientConn) answer(id uint32, code codes.Code, message string) {
 	c.calls.remove(id)
 	c.answers = append(c.answers, refusal(id, code, message)...)
 	c.out.changed.Broadcast()
+	c.interrupt()
 }
 
 // writeLost is told that nothing more can be written to the connection. What the server sent before it went away is

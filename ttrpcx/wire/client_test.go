@@ -1641,6 +1641,83 @@ func TestStuckWrites(t *testing.T) {
 	}
 }
 
+// Answers that the server does not send reach a reader that waits for the server: at once, if it has handed out no part
+// of a frame, and else after that frame. What the server has sent until then is not lost.
+func TestAnswersWhileReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, next := newRaw(t, ClientOptions{IOTimeout: time.Minute}, nil)
+		p := next()
+		go io.Copy(io.Discard, p.conn)
+		frames := make(chan Header, 100)
+		go func() {
+			for head := make([]byte, HeaderSize); ; {
+				if _, err := io.ReadFull(r, head); err != nil {
+					return
+				}
+				h, _ := ParseHeader(head)
+				_, _ = io.CopyN(io.Discard, r, int64(h.Length))
+				frames <- h
+			}
+		}()
+		want := func(id uint32) {
+			t.Helper()
+			synctest.Wait()
+			select {
+			case h := <-frames:
+				if h.StreamID != id || h.Type != TypeResponse {
+					t.Errorf("got %+v, want an answer to call %d", h, id)
+				}
+			default:
+				t.Errorf("got nothing, want an answer to call %d", id)
+			}
+		}
+		for id := uint32(1); id <= 13; id += 2 {
+			write(t, r, id, TypeRequest, 0, requestOf(t, 0))
+		}
+		refuse := func(id uint32) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.notSent(id, errStuck)
+		}
+		refuse(1)
+		want(1)
+
+		answer := AppendFrame(nil, Header{StreamID: 3, Type: TypeResponse}, patterned(100_000))
+		mustWrite := func(b []byte) {
+			t.Helper()
+			if _, err := p.conn.Write(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustWrite(answer[:50_000])
+		refuse(7)
+		want(7)
+		mustWrite(answer[50_000:])
+		want(3)
+
+		answer = append(Header{Length: MaxPayload + 100, StreamID: 5, Type: TypeResponse}.Append(nil),
+			make([]byte, MaxPayload+100)...)
+		mustWrite(answer[:MaxPayload])
+		refuse(9)
+		synctest.Wait()
+		if len(frames) > 0 {
+			t.Errorf("got %+v in the midst of a frame", <-frames)
+		}
+		mustWrite(answer[MaxPayload:])
+		synctest.Wait()
+		if h := <-frames; h.StreamID != 5 {
+			t.Errorf("got %+v, want the rest of the frame first", h)
+		}
+		want(9)
+
+		p.conn.Close()
+		synctest.Wait()
+		if len(frames) != 2 {
+			t.Errorf("got %d answers to the 2 calls that are open when the connection is lost", len(frames))
+		}
+	})
+}
+
 // A call that the server has not answered long after its deadline is ended here and forgotten, also if its caller still
 // waits. A call without a deadline is not.
 func TestForgetsCallsAfterTheirDeadlines(t *testing.T) {

@@ -1,12 +1,15 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 )
 
 // reader is what the reading half of a ClientConn keeps from one Read to the next.
@@ -75,9 +78,13 @@ func (c *ClientConn) passLong(p []byte) (n int) {
 	if r.conn == nil {
 		clear(p)
 		n = len(p)
-	} else {
+	} else if c.starts() {
 		var err error
-		if n, err = (*countingReader)(c).Read(p); err != nil {
+		n, err = (*countingReader)(c).Read(p)
+		c.mu.Lock()
+		err = c.stops(err)
+		c.mu.Unlock()
+		if err != nil {
 			c.end(err)
 		}
 	}
@@ -103,6 +110,9 @@ func (r *reader) recycle() {
 // then, or makes them ready if they do not fit.
 func (c *ClientConn) fill(p []byte) int {
 	r := &c.reader
+	if !c.starts() {
+		return 0
+	}
 	have, missing, room := 0, 1, ttrpcBuffer
 	if r.part != nil {
 		have = len(r.part.b)
@@ -130,7 +140,10 @@ func (c *ClientConn) fill(p []byte) int {
 		runtime.Gosched() // their next requests go first: nothing may have come meanwhile
 	}
 	n, err := io.ReadAtLeast((*countingReader)(c), p[have:], missing)
+	c.mu.Lock()
+	err = c.stops(err)
 	p, whole, bad := c.scan(p[:have+n])
+	c.mu.Unlock()
 	if whole < len(p) {
 		r.part = newBuffer()
 		r.part.b = append(r.part.b, p[whole:]...)
@@ -151,10 +164,8 @@ func (c *ClientConn) fill(p []byte) int {
 }
 
 // scan returns the length of the whole frames in b and marks the calls that they end. It returns an error for bytes
-// that are no frames. It takes the answers to the ClientConn's own requests out of b, and returns the rest.
+// that are no frames. It takes the answers to the ClientConn's own requests out of b, and returns the rest. mu is held.
 func (c *ClientConn) scan(b []byte) (rest []byte, whole int, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for {
 		h, ok := ParseHeader(b[whole:])
 		if !ok {
@@ -185,6 +196,43 @@ func (c *ClientConn) scan(b []byte) (rest []byte, whole int, err error) {
 				c.refused = min(c.refused, h.StreamID)
 			}
 		}
+	}
+}
+
+// starts notes that a read is about to wait. If there are answers already, it makes them ready and returns false, unless
+// half a frame was handed out.
+func (c *ClientConn) starts() bool {
+	r := &c.reader
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.answers) > 0 && r.long == 0 {
+		r.ready, c.answers = c.answers, nil
+		return false
+	}
+	c.reading, c.woken = r.long == 0, false
+	return true
+}
+
+// stops notes that a read has ended. It returns the read's error, but for one that interrupt made. mu is held.
+func (c *ClientConn) stops(err error) error {
+	c.reading = false
+	if !c.woken {
+		return err
+	}
+	deadline := time.Time{}
+	if c.out.err != nil {
+		deadline = time.Now().Add(linger) // as writeLost has set it
+	}
+	if set := c.reader.conn.SetReadDeadline(deadline); errors.Is(err, os.ErrDeadlineExceeded) {
+		err = set
+	}
+	return err
+}
+
+// interrupt ends a read that waits, because there are answers that the server will not send. mu is held.
+func (c *ClientConn) interrupt() {
+	if c.reading && !c.woken {
+		c.woken = c.reader.conn.SetReadDeadline(time.Unix(1, 0)) == nil
 	}
 }
 

@@ -32,6 +32,10 @@ const (
 	// minTaken is the least that shows within a piece, which can wait long for a kernel that has much for a slow peer.
 	minTaken = 4 << 10
 
+	// patience is how long a peer may take nothing before requests that find no room are refused. It is longer than a
+	// Guard lets a frame wait for memory.
+	patience = memoryTimeout + time.Second
+
 	// ticksPerTimeout is how often in an IOTimeout the connection is looked at. A peer is cut off at most one tick
 	// late.
 	ticksPerTimeout = 4
@@ -119,11 +123,11 @@ func (w *writer) write(f *frame) (int, error) {
 }
 
 // enqueue queues a copy of f. It waits while there is no room. While w is stuck there is more room, and a request that
-// finds none gets errStuck.
+// still finds none after a while gets errStuck.
 func (w *writer) enqueue(f *frame) (int, error) {
 	full := func(room int) bool { return len(w.queue.bytes()) > 0 && len(w.queue.bytes())+f.size() > room }
 	for w.ended() == nil && full(maxQueued) && (!w.stuck || full(maxWaiting)) {
-		if w.stuck && f.Type == TypeRequest {
+		if w.stuck && f.Type == TypeRequest && time.Duration(w.blocked)*w.period > patience {
 			return 0, errStuck
 		}
 		w.changed.Wait()
