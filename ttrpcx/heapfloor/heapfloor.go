@@ -28,13 +28,13 @@ const (
 
 	// worth is how long the CPU time between two collections is if a collection takes as long as the same number of
 	// seconds for as many bytes of live data: see (*floor).want. It was chosen with the benchmark of bench/.
-	worth = 150 * time.Millisecond
+	worth = 120 * time.Millisecond
 
 	// memory is of how many collections the averages are.
 	memory = 32
 
 	// quiet is how long after a collection a program without another one counts as having little to do.
-	quiet = 10 * time.Second
+	quiet = 30 * time.Second
 
 	// defaultPercent is Go's default for GOGC: collect when the heap has doubled.
 	defaultPercent = 100
@@ -70,7 +70,7 @@ type floor struct {
 //
 // After each collection, the floor follows the program's needs: the square root of its live data and of what it
 // allocates per second of its own CPU time. A busy server with small calls so uses a few MiB more than without a floor,
-// and one with messages of 64 KiB some 30 MiB. If no collection comes for 10 seconds, the floor is removed and unused
+// and one with messages of 64 KiB some 30 MiB. If no collection comes for 30 seconds, the floor is removed and unused
 // memory is given back to the operating system.
 //
 // Set uses debug.SetGCPercent, and calls it again after a collection if the floor or the amount of live data has

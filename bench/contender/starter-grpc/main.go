@@ -1,4 +1,4 @@
-// Starter-grpc-server is what starter-server would be with grpc-go: the same methods, flags, logs, checks of peers,
+// Starter-grpc is what starter would be with grpc-go: the same methods, flags, logs, checks of peers,
 // mutual TLS, limits, reflection, heap floor and drain, with what grpc-go has for them. What it lacks (limits per user,
 // checks of frames, certificates that are read again) makes it smaller, not larger. It has flags and logs of its own,
 // because those of package cli link ttrpc.
@@ -27,8 +27,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
-	"example.com/ttrpc-starter/bench/contender/grpc/service"
-	benchserver "example.com/ttrpc-starter/bench/internal/server"
+	"example.com/ttrpc-starter/bench/internal/echo/grpcecho"
 	"example.com/ttrpc-starter/ttrpcx/heapfloor"
 )
 
@@ -36,7 +35,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "starter-grpc-server:", err)
+		fmt.Fprintln(os.Stderr, "starter-grpc:", err)
 		os.Exit(1)
 	}
 }
@@ -119,7 +118,7 @@ func run(ctx context.Context) error {
 		grpc.UnaryInterceptor(i.unary),
 		grpc.StreamInterceptor(i.stream),
 	)
-	service.Register(server, new(benchserver.Handler))
+	grpcecho.Register(server)
 	if o.reflection != nil && *o.reflection || o.reflection == nil && network == "unix" {
 		reflection.Register(server)
 	}

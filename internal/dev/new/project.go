@@ -22,7 +22,7 @@ var kept = []string{
 }
 
 // aboutStarter are files below the kept ones that are about the starter alone.
-var aboutStarter = regexp.MustCompile(`^internal/dev/(new/|testdata/|.*_test\.go$)`)
+var aboutStarter = regexp.MustCompile(`^internal/(paired/|dev/(new/|testdata/|.*_test\.go$))`)
 
 // keep returns those of the files that a new project gets. It gets no gen/, as buf writes that.
 func keep(names []string) []string {

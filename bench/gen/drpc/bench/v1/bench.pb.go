@@ -241,80 +241,6 @@ func (x *StreamResponse) GetPayload() []byte {
 	return nil
 }
 
-// HoldRequest has nothing to say.
-type HoldRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *HoldRequest) Reset() {
-	*x = HoldRequest{}
-	mi := &file_bench_v1_bench_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *HoldRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*HoldRequest) ProtoMessage() {}
-
-func (x *HoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bench_v1_bench_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
-func (*HoldRequest) Descriptor() ([]byte, []int) {
-	return file_bench_v1_bench_proto_rawDescGZIP(), []int{4}
-}
-
-// HoldResponse says that the call was released.
-type HoldResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *HoldResponse) Reset() {
-	*x = HoldResponse{}
-	mi := &file_bench_v1_bench_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *HoldResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*HoldResponse) ProtoMessage() {}
-
-func (x *HoldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bench_v1_bench_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
-func (*HoldResponse) Descriptor() ([]byte, []int) {
-	return file_bench_v1_bench_proto_rawDescGZIP(), []int{5}
-}
-
 var File_bench_v1_bench_proto protoreflect.FileDescriptor
 
 const file_bench_v1_bench_proto_rawDesc = "" +
@@ -331,13 +257,10 @@ const file_bench_v1_bench_proto_rawDesc = "" +
 	"\apayload\x18\x02 \x01(\fR\apayload\":\n" +
 	"\x0eStreamResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
-	"\apayload\x18\x02 \x01(\fR\apayload\"\r\n" +
-	"\vHoldRequest\"\x0e\n" +
-	"\fHoldResponse2\xbc\x01\n" +
+	"\apayload\x18\x02 \x01(\fR\apayload2\x83\x01\n" +
 	"\x05Bench\x127\n" +
 	"\x04Echo\x12\x15.bench.v1.EchoRequest\x1a\x16.bench.v1.EchoResponse\"\x00\x12A\n" +
-	"\x06Stream\x12\x17.bench.v1.StreamRequest\x1a\x18.bench.v1.StreamResponse\"\x00(\x010\x01\x127\n" +
-	"\x04Hold\x12\x15.bench.v1.HoldRequest\x1a\x16.bench.v1.HoldResponse\"\x00b\x06proto3"
+	"\x06Stream\x12\x17.bench.v1.StreamRequest\x1a\x18.bench.v1.StreamResponse\"\x00(\x010\x01b\x06proto3"
 
 var (
 	file_bench_v1_bench_proto_rawDescOnce sync.Once
@@ -351,24 +274,20 @@ func file_bench_v1_bench_proto_rawDescGZIP() []byte {
 	return file_bench_v1_bench_proto_rawDescData
 }
 
-var file_bench_v1_bench_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_bench_v1_bench_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_bench_v1_bench_proto_goTypes = []any{
 	(*EchoRequest)(nil),    // 0: bench.v1.EchoRequest
 	(*EchoResponse)(nil),   // 1: bench.v1.EchoResponse
 	(*StreamRequest)(nil),  // 2: bench.v1.StreamRequest
 	(*StreamResponse)(nil), // 3: bench.v1.StreamResponse
-	(*HoldRequest)(nil),    // 4: bench.v1.HoldRequest
-	(*HoldResponse)(nil),   // 5: bench.v1.HoldResponse
 }
 var file_bench_v1_bench_proto_depIdxs = []int32{
 	0, // 0: bench.v1.Bench.Echo:input_type -> bench.v1.EchoRequest
 	2, // 1: bench.v1.Bench.Stream:input_type -> bench.v1.StreamRequest
-	4, // 2: bench.v1.Bench.Hold:input_type -> bench.v1.HoldRequest
-	1, // 3: bench.v1.Bench.Echo:output_type -> bench.v1.EchoResponse
-	3, // 4: bench.v1.Bench.Stream:output_type -> bench.v1.StreamResponse
-	5, // 5: bench.v1.Bench.Hold:output_type -> bench.v1.HoldResponse
-	3, // [3:6] is the sub-list for method output_type
-	0, // [0:3] is the sub-list for method input_type
+	1, // 2: bench.v1.Bench.Echo:output_type -> bench.v1.EchoResponse
+	3, // 3: bench.v1.Bench.Stream:output_type -> bench.v1.StreamResponse
+	2, // [2:4] is the sub-list for method output_type
+	0, // [0:2] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -385,7 +304,7 @@ func file_bench_v1_bench_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bench_v1_bench_proto_rawDesc), len(file_bench_v1_bench_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

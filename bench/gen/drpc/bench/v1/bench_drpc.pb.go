@@ -31,7 +31,6 @@ type DRPCBenchClient interface {
 
 	Echo(ctx context.Context, in *EchoRequest) (*EchoResponse, error)
 	Stream(ctx context.Context) (DRPCBench_StreamClient, error)
-	Hold(ctx context.Context, in *HoldRequest) (*HoldResponse, error)
 }
 
 type drpcBenchClient struct {
@@ -92,19 +91,9 @@ func (x *drpcBench_StreamClient) RecvMsg(m *StreamResponse) error {
 	return x.MsgRecv(m, drpcEncoding_File_bench_v1_bench_proto{})
 }
 
-func (c *drpcBenchClient) Hold(ctx context.Context, in *HoldRequest) (*HoldResponse, error) {
-	out := new(HoldResponse)
-	err := c.cc.Invoke(ctx, "/bench.v1.Bench/Hold", drpcEncoding_File_bench_v1_bench_proto{}, in, out)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 type DRPCBenchServer interface {
 	Echo(context.Context, *EchoRequest) (*EchoResponse, error)
 	Stream(DRPCBench_StreamStream) error
-	Hold(context.Context, *HoldRequest) (*HoldResponse, error)
 }
 
 type DRPCBenchUnimplementedServer struct{}
@@ -117,13 +106,9 @@ func (s *DRPCBenchUnimplementedServer) Stream(DRPCBench_StreamStream) error {
 	return drpcerr.WithCode(errors.New("Unimplemented"), drpcerr.Unimplemented)
 }
 
-func (s *DRPCBenchUnimplementedServer) Hold(context.Context, *HoldRequest) (*HoldResponse, error) {
-	return nil, drpcerr.WithCode(errors.New("Unimplemented"), drpcerr.Unimplemented)
-}
-
 type DRPCBenchDescription struct{}
 
-func (DRPCBenchDescription) NumMethods() int { return 3 }
+func (DRPCBenchDescription) NumMethods() int { return 2 }
 
 func (DRPCBenchDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver, interface{}, bool) {
 	switch n {
@@ -144,15 +129,6 @@ func (DRPCBenchDescription) Method(n int) (string, drpc.Encoding, drpc.Receiver,
 						&drpcBench_StreamStream{in1.(drpc.Stream)},
 					)
 			}, DRPCBenchServer.Stream, true
-	case 2:
-		return "/bench.v1.Bench/Hold", drpcEncoding_File_bench_v1_bench_proto{},
-			func(srv interface{}, ctx context.Context, in1, in2 interface{}) (drpc.Message, error) {
-				return srv.(DRPCBenchServer).
-					Hold(
-						ctx,
-						in1.(*HoldRequest),
-					)
-			}, DRPCBenchServer.Hold, true
 	default:
 		return "", nil, nil, nil, false
 	}
@@ -210,24 +186,4 @@ func (x *drpcBench_StreamStream) Recv() (*StreamRequest, error) {
 
 func (x *drpcBench_StreamStream) RecvMsg(m *StreamRequest) error {
 	return x.MsgRecv(m, drpcEncoding_File_bench_v1_bench_proto{})
-}
-
-type DRPCBench_HoldStream interface {
-	drpc.Stream
-	SendAndClose(*HoldResponse) error
-}
-
-type drpcBench_HoldStream struct {
-	drpc.Stream
-}
-
-func (x *drpcBench_HoldStream) GetStream() drpc.Stream {
-	return x.Stream
-}
-
-func (x *drpcBench_HoldStream) SendAndClose(m *HoldResponse) error {
-	if err := x.MsgSend(m, drpcEncoding_File_bench_v1_bench_proto{}); err != nil {
-		return err
-	}
-	return x.CloseSend()
 }

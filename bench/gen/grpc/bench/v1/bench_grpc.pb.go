@@ -21,7 +21,6 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Bench_Echo_FullMethodName   = "/bench.v1.Bench/Echo"
 	Bench_Stream_FullMethodName = "/bench.v1.Bench/Stream"
-	Bench_Hold_FullMethodName   = "/bench.v1.Bench/Hold"
 )
 
 // BenchClient is the client API for Bench service.
@@ -34,8 +33,6 @@ type BenchClient interface {
 	Echo(ctx context.Context, in *EchoRequest, opts ...grpc.CallOption) (*EchoResponse, error)
 	// Stream returns the id and the payload of each message as soon as it arrives, until the client closes its side.
 	Stream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamRequest, StreamResponse], error)
-	// Hold answers when the server is told to release all that wait.
-	Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (*HoldResponse, error)
 }
 
 type benchClient struct {
@@ -69,16 +66,6 @@ func (c *benchClient) Stream(ctx context.Context, opts ...grpc.CallOption) (grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Bench_StreamClient = grpc.BidiStreamingClient[StreamRequest, StreamResponse]
 
-func (c *benchClient) Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (*HoldResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(HoldResponse)
-	err := c.cc.Invoke(ctx, Bench_Hold_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // BenchServer is the server API for Bench service.
 // All implementations must embed UnimplementedBenchServer
 // for forward compatibility.
@@ -89,8 +76,6 @@ type BenchServer interface {
 	Echo(context.Context, *EchoRequest) (*EchoResponse, error)
 	// Stream returns the id and the payload of each message as soon as it arrives, until the client closes its side.
 	Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error
-	// Hold answers when the server is told to release all that wait.
-	Hold(context.Context, *HoldRequest) (*HoldResponse, error)
 	mustEmbedUnimplementedBenchServer()
 }
 
@@ -106,9 +91,6 @@ func (UnimplementedBenchServer) Echo(context.Context, *EchoRequest) (*EchoRespon
 }
 func (UnimplementedBenchServer) Stream(grpc.BidiStreamingServer[StreamRequest, StreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method Stream not implemented")
-}
-func (UnimplementedBenchServer) Hold(context.Context, *HoldRequest) (*HoldResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method Hold not implemented")
 }
 func (UnimplementedBenchServer) mustEmbedUnimplementedBenchServer() {}
 func (UnimplementedBenchServer) testEmbeddedByValue()               {}
@@ -156,24 +138,6 @@ func _Bench_Stream_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Bench_StreamServer = grpc.BidiStreamingServer[StreamRequest, StreamResponse]
 
-func _Bench_Hold_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(HoldRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(BenchServer).Hold(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: Bench_Hold_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(BenchServer).Hold(ctx, req.(*HoldRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 // Bench_ServiceDesc is the grpc.ServiceDesc for Bench service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -184,10 +148,6 @@ var Bench_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Echo",
 			Handler:    _Bench_Echo_Handler,
-		},
-		{
-			MethodName: "Hold",
-			Handler:    _Bench_Hold_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

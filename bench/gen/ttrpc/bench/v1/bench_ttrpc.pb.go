@@ -10,7 +10,6 @@ import (
 type BenchService interface {
 	Echo(context.Context, *EchoRequest) (*EchoResponse, error)
 	Stream(context.Context, Bench_StreamServer) error
-	Hold(context.Context, *HoldRequest) (*HoldResponse, error)
 }
 
 type Bench_StreamServer interface {
@@ -45,13 +44,6 @@ func RegisterBenchService(srv *ttrpc.Server, svc BenchService) {
 				}
 				return svc.Echo(ctx, &req)
 			},
-			"Hold": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
-				var req HoldRequest
-				if err := unmarshal(&req); err != nil {
-					return nil, err
-				}
-				return svc.Hold(ctx, &req)
-			},
 		},
 		Streams: map[string]ttrpc.Stream{
 			"Stream": {
@@ -68,7 +60,6 @@ func RegisterBenchService(srv *ttrpc.Server, svc BenchService) {
 type BenchClient interface {
 	Echo(context.Context, *EchoRequest) (*EchoResponse, error)
 	Stream(context.Context) (Bench_StreamClient, error)
-	Hold(context.Context, *HoldRequest) (*HoldResponse, error)
 }
 
 type benchClient struct {
@@ -121,12 +112,4 @@ func (x *benchStreamClient) Recv() (*StreamResponse, error) {
 		return nil, err
 	}
 	return m, nil
-}
-
-func (c *benchClient) Hold(ctx context.Context, req *HoldRequest) (*HoldResponse, error) {
-	var resp HoldResponse
-	if err := c.client.Call(ctx, "bench.v1.Bench", "Hold", req, &resp); err != nil {
-		return nil, err
-	}
-	return &resp, nil
 }

@@ -12,7 +12,6 @@ import (
 const (
 	Bench_Echo_FullMethod   = "/bench.v1.Bench/Echo"
 	Bench_Stream_FullMethod = "/bench.v1.Bench/Stream"
-	Bench_Hold_FullMethod   = "/bench.v1.Bench/Hold"
 )
 
 // HandleBench registers svc, which implements bench.v1.Bench, with srv.
@@ -29,13 +28,6 @@ func HandleBench(srv interface {
 					return nil, err
 				}
 				return svc.Echo(ctx, req)
-			},
-			"Hold": func(ctx context.Context, unmarshal func(any) error) (any, error) {
-				req := new(HoldRequest)
-				if err := unmarshal(req); err != nil {
-					return nil, err
-				}
-				return svc.Hold(ctx, req)
 			},
 		},
 		Streams: map[string]ttrpc.Stream{
@@ -69,14 +61,6 @@ type benchCaller struct{ conn benchConn }
 func (c *benchCaller) Echo(ctx context.Context, req *EchoRequest) (*EchoResponse, error) {
 	resp := new(EchoResponse)
 	if err := c.conn.Call(ctx, "bench.v1.Bench", "Echo", req, resp); err != nil {
-		return nil, err
-	}
-	return resp, nil
-}
-
-func (c *benchCaller) Hold(ctx context.Context, req *HoldRequest) (*HoldResponse, error) {
-	resp := new(HoldResponse)
-	if err := c.conn.Call(ctx, "bench.v1.Bench", "Hold", req, resp); err != nil {
 		return nil, err
 	}
 	return resp, nil

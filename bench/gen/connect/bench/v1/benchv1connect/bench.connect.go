@@ -37,8 +37,6 @@ const (
 	BenchEchoProcedure = "/bench.v1.Bench/Echo"
 	// BenchStreamProcedure is the fully-qualified name of the Bench's Stream RPC.
 	BenchStreamProcedure = "/bench.v1.Bench/Stream"
-	// BenchHoldProcedure is the fully-qualified name of the Bench's Hold RPC.
-	BenchHoldProcedure = "/bench.v1.Bench/Hold"
 )
 
 // BenchClient is a client for the bench.v1.Bench service.
@@ -47,8 +45,6 @@ type BenchClient interface {
 	Echo(context.Context, *connect.Request[v1.EchoRequest]) (*connect.Response[v1.EchoResponse], error)
 	// Stream returns the id and the payload of each message as soon as it arrives, until the client closes its side.
 	Stream(context.Context) *connect.BidiStreamForClient[v1.StreamRequest, v1.StreamResponse]
-	// Hold answers when the server is told to release all that wait.
-	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
 }
 
 // NewBenchClient constructs a client for the bench.v1.Bench service. By default, it uses the
@@ -74,12 +70,6 @@ func NewBenchClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 			connect.WithSchema(benchMethods.ByName("Stream")),
 			connect.WithClientOptions(opts...),
 		),
-		hold: connect.NewClient[v1.HoldRequest, v1.HoldResponse](
-			httpClient,
-			baseURL+BenchHoldProcedure,
-			connect.WithSchema(benchMethods.ByName("Hold")),
-			connect.WithClientOptions(opts...),
-		),
 	}
 }
 
@@ -87,7 +77,6 @@ func NewBenchClient(httpClient connect.HTTPClient, baseURL string, opts ...conne
 type benchClient struct {
 	echo   *connect.Client[v1.EchoRequest, v1.EchoResponse]
 	stream *connect.Client[v1.StreamRequest, v1.StreamResponse]
-	hold   *connect.Client[v1.HoldRequest, v1.HoldResponse]
 }
 
 // Echo calls bench.v1.Bench.Echo.
@@ -100,19 +89,12 @@ func (c *benchClient) Stream(ctx context.Context) *connect.BidiStreamForClient[v
 	return c.stream.CallBidiStream(ctx)
 }
 
-// Hold calls bench.v1.Bench.Hold.
-func (c *benchClient) Hold(ctx context.Context, req *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error) {
-	return c.hold.CallUnary(ctx, req)
-}
-
 // BenchHandler is an implementation of the bench.v1.Bench service.
 type BenchHandler interface {
 	// Echo returns the request's id and payload.
 	Echo(context.Context, *connect.Request[v1.EchoRequest]) (*connect.Response[v1.EchoResponse], error)
 	// Stream returns the id and the payload of each message as soon as it arrives, until the client closes its side.
 	Stream(context.Context, *connect.BidiStream[v1.StreamRequest, v1.StreamResponse]) error
-	// Hold answers when the server is told to release all that wait.
-	Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error)
 }
 
 // NewBenchHandler builds an HTTP handler from the service implementation. It returns the path on
@@ -134,20 +116,12 @@ func NewBenchHandler(svc BenchHandler, opts ...connect.HandlerOption) (string, h
 		connect.WithSchema(benchMethods.ByName("Stream")),
 		connect.WithHandlerOptions(opts...),
 	)
-	benchHoldHandler := connect.NewUnaryHandler(
-		BenchHoldProcedure,
-		svc.Hold,
-		connect.WithSchema(benchMethods.ByName("Hold")),
-		connect.WithHandlerOptions(opts...),
-	)
 	return "/bench.v1.Bench/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case BenchEchoProcedure:
 			benchEchoHandler.ServeHTTP(w, r)
 		case BenchStreamProcedure:
 			benchStreamHandler.ServeHTTP(w, r)
-		case BenchHoldProcedure:
-			benchHoldHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -163,8 +137,4 @@ func (UnimplementedBenchHandler) Echo(context.Context, *connect.Request[v1.EchoR
 
 func (UnimplementedBenchHandler) Stream(context.Context, *connect.BidiStream[v1.StreamRequest, v1.StreamResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("bench.v1.Bench.Stream is not implemented"))
-}
-
-func (UnimplementedBenchHandler) Hold(context.Context, *connect.Request[v1.HoldRequest]) (*connect.Response[v1.HoldResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bench.v1.Bench.Hold is not implemented"))
 }
