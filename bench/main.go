@@ -107,7 +107,8 @@ func measure(ctx context.Context, s suite, all []contender, stdout, result, stde
 	if len(rows) == 0 {
 		return err
 	}
-	others := (machineBusy() - busyBefore - used - selfUsed() + selfBefore).Seconds() / time.Since(from).Seconds()
+	busy := machineBusy() - busyBefore - used - selfUsed() + selfBefore
+	others := max(0, busy.Seconds()/time.Since(from).Seconds()) // the kernel counts both in ticks
 	config := machine(s, versions)
 	config = append(config, setting("others-cpus", fmt.Sprintf("%.2f", others)))
 	if err := errors.Join(write(result, config, rows), table(stdout, rows)); err != nil {

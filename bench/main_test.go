@@ -41,6 +41,13 @@ func TestAllContenders(t *testing.T) {
 	}
 	var got []string
 	for _, r := range rows {
+		kind, _, _ := strings.Cut(r.name, "/")
+		if !slices.ContainsFunc(columns[kind], func(c column) bool { _, ok := r.values[c.unit]; return ok }) {
+			t.Errorf("%s has none of its columns, but %v", r.name, r.values)
+		}
+		if _, ok := r.values["p50-ns"]; ok != (kind == "Latency") {
+			t.Errorf("%s has latencies: %t", r.name, ok)
+		}
 		got = append(got, r.name)
 		for unit, v := range r.values {
 			if v <= 0 && !strings.HasPrefix(unit, "connection") && unit != "cpu-ns/call" {

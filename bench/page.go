@@ -18,11 +18,11 @@ var pageFiles embed.FS
 // names are those of the contenders in the pages: English, Japanese.
 var names = map[string][2]string{
 	ours:            {"ours", "本プロジェクト"},
-	"ours-no-floor": {"ours, no heap floor", "本プロジェクト（ヒープの下限なし）"},
+	"ours-no-floor": {"ours, no heap floor", "本プロジェクト（ヒープ下限なし）"},
 	stock:           {"stock ttrpc", "素の ttrpc"},
 	control:         {"stock ttrpc again (control)", "素の ttrpc をもう 1 組（対照）"},
 	grpcGo:          {"grpc-go", "grpc-go"},
-	"grpc-go-floor": {"grpc-go with our heap floor", "grpc-go＋本プロジェクトのヒープの下限"},
+	"grpc-go-floor": {"grpc-go with our heap floor", "grpc-go＋本プロジェクトのヒープ下限"},
 	"connect-go":    {"connect-go", "connect-go"},
 	"drpc":          {"drpc", "drpc"},
 	"net-rpc":       {"net/rpc", "net/rpc"},
@@ -311,6 +311,9 @@ func (p *page) draw(c chart) (*drawing, error) {
 	}
 	for i, v := range values {
 		d.Bars[i].Width = int(math.Round(v / highest * barsWidth))
+	}
+	if highest <= 0 {
+		return nil, fmt.Errorf("nothing was measured for the chart %q", d.Title)
 	}
 	step := math.Pow(10, math.Floor(math.Log10(highest)))
 	for _, part := range []float64{2, 5} {

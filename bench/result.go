@@ -60,6 +60,9 @@ func read(file string) (rows []row, config map[string]string, err error) {
 		case *benchfmt.Result:
 			values := map[string]float64{}
 			for _, v := range r.Values {
+				if v.OrigUnit != "" { // the reader makes seconds of nanoseconds
+					v.Value, v.Unit = v.OrigValue, v.OrigUnit
+				}
 				values[v.Unit] = v.Value
 			}
 			rows = append(rows, row{r.Name.String(), r.Iters, values})

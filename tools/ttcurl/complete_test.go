@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,17 +132,8 @@ func TestCompletionEnds(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no /dev/stdin")
 	}
-	listen := func() (net.Listener, string) {
-		path := strings.TrimPrefix(proctest.Socket(t), "unix://")
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		return l, path
-	}
-	_, silent := listen() // the kernel takes connections, and nobody else does
-	l, sleepy := listen()
+	_, silent := listen(t) // the kernel takes connections, and nobody else does
+	l, sleepy := listen(t)
 	server, err := ttrpc.NewServer()
 	if err != nil {
 		t.Fatal(err)

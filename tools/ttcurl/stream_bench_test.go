@@ -1,11 +1,9 @@
 package main
 
 import (
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,13 +11,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/reflection"
 
+	"example.com/ttrpc-starter/internal/paired"
 	"example.com/ttrpc-starter/internal/proctest"
 	testv1 "example.com/ttrpc-starter/internal/testservice/gen/test/v1"
 	"example.com/ttrpc-starter/ttrpcx"
 )
 
 // BenchmarkStream compares ttcurl with grpcurl: each prints 100,000 messages of one stream, from a server of ttrpcx and
-// of grpc-go. They take turns, first one and then the other, so that what else the machine does hits both alike.
+// of grpc-go. They take turns, so that what else the machine does hits both alike.
 //
 //	x-grpcurl               seconds that ttcurl takes, as a multiple of grpcurl's: the median over the rounds
 //	x-grpcurl-low, -high    the 95 % interval of that median, from a bootstrap
@@ -71,7 +70,7 @@ func BenchmarkStream(b *testing.B) {
 	var ratios, cpus []float64
 	round := func() {
 		var wall, cpu [2]time.Duration
-		for _, i := range []int{0, 1, 1, 0} {
+		for i := range paired.Round(2) {
 			w, c := run(commands[i])
 			wall[i], cpu[i] = wall[i]+w, cpu[i]+c
 		}
@@ -84,10 +83,10 @@ func BenchmarkStream(b *testing.B) {
 	for b.Loop() {
 		round()
 	}
-	low, high := interval(ratios)
+	low, high := paired.Interval(ratios)
 	for name, value := range map[string]float64{
-		"x-grpcurl": median(ratios), "x-grpcurl-low": low, "x-grpcurl-high": high, "x-grpcurl-cpu": median(cpus),
-		"s-ttcurl": median(walls[0]), "s-grpcurl": median(walls[1]), "ns/op": 0,
+		"x-grpcurl": paired.Median(ratios), "x-grpcurl-low": low, "x-grpcurl-high": high, "x-grpcurl-cpu": paired.Median(cpus),
+		"s-ttcurl": paired.Median(walls[0]), "s-grpcurl": paired.Median(walls[1]), "ns/op": 0,
 	} {
 		b.ReportMetric(value, name)
 	}
@@ -113,21 +112,4 @@ type counter int
 func (c *counter) Write(b []byte) (int, error) {
 	*c += counter(strings.Count(string(b), "\n"))
 	return len(b), nil
-}
-
-func median(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }
-
-// interval returns the 95 % interval of the values' median.
-func interval(values []float64) (low, high float64) {
-	random := rand.New(rand.NewPCG(1, 1))
-	medians, sample := make([]float64, 2000), make([]float64, len(values))
-	for i := range medians {
-		for j := range sample {
-			sample[j] = values[random.IntN(len(values))]
-		}
-		medians[i] = median(sample)
-	}
-	slices.Sort(medians)
-	tail := len(medians) / 40
-	return medians[tail], medians[len(medians)-1-tail]
 }

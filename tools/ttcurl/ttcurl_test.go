@@ -133,29 +133,20 @@ func servers(t *testing.T) []string {
 	file := func(name string) string { return filepath.Join(certs, name) }
 	files := ttrpcx.TLSFiles{Cert: file("server.pem"), Key: file("server-key.pem"), CA: file("ca.pem")}
 
-	listen := func() (net.Listener, string) {
-		path := strings.TrimPrefix(proctest.Socket(t), "unix://")
-		l, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		return l, path
-	}
 	big := filepath.Join(t.TempDir(), "big.json")
 	if err := os.WriteFile(big, []byte(`{"word":"`+strings.Repeat("x", 5<<20)+`"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	dead, deadPath := listen()
+	dead, deadPath := listen(t)
 	dead.(*net.UnixListener).SetUnlinkOnClose(false)
 	dead.Close()
-	web, webPath := listen()
+	web, webPath := listen(t)
 	go http.Serve(web, nil)
-	g, grpcPath := listen()
+	g, grpcPath := listen(t)
 	server := grpc.NewServer()
 	t.Cleanup(server.Stop)
 	go server.Serve(g)
-	_, silentPath := listen() // the kernel takes connections, and nobody else does
+	_, silentPath := listen(t) // the kernel takes connections, and nobody else does
 	quiet, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -163,11 +154,11 @@ func servers(t *testing.T) []string {
 	t.Cleanup(func() { quiet.Close() })
 	old := strings.TrimPrefix(proctest.Socket(t), "unix://")
 	proctest.Start(t, exec.Command(proctest.Exe(bin, "old"), old)).WaitFor("serving")
-	mute, mutePath := listen()
+	mute, mutePath := listen(t)
 	serveTTRPC(t, muteListener{mute}, func(s *ttrpc.Server) { testv1.RegisterTestService(s, testservice.Service{}) })
-	other, otherPath := listen()
+	other, otherPath := listen(t)
 	serveTTRPC(t, other, func(*ttrpc.Server) {})
-	broken, brokenPath := listen()
+	broken, brokenPath := listen(t)
 	serveTTRPC(t, broken, func(s *ttrpc.Server) {
 		fail := func(context.Context, ttrpc.StreamServer) (any, error) {
 			return nil, status.Error(codes.Internal, "no schema today")
@@ -267,6 +258,18 @@ func protoset(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// listen listens at a socket of its own, and returns its path.
+func listen(t testing.TB) (net.Listener, string) {
+	t.Helper()
+	path := strings.TrimPrefix(proctest.Socket(t), "unix://")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l, path
 }
 
 // serve starts a server of ttrpcx, which runs until the test ends, and returns its address.

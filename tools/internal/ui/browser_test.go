@@ -270,11 +270,13 @@ func TestRunningCall(t *testing.T) {
 		until(`$("#ttcurl-progress").text().match(/^Running for .*, 3 messages so far$/)`),
 	)
 	server.WaitFor("blocks")
-	do(ctx, t, chromedp.Click(chromedp.CSS("#ttcurl-cancel")))
+	do(ctx, t, until(`$("#grpc-service:disabled, #grpc-method:disabled").length === 2`),
+		chromedp.Click(chromedp.CSS("#ttcurl-cancel")))
 	server.WaitFor("cancelled")
 	do(ctx, t, until(`$("#ttcurl-progress").text().match(/^Cancelled after .*, 3 messages$/)`),
 		until(`$("#ttcurl-notice, #ttcurl-cancel").is(":hidden")`),
-		until(`$("#grpc-request-raw-tab .grpc-invoke").is(":enabled")`))
+		until(`$("#grpc-request-raw-tab .grpc-invoke").is(":enabled")`),
+		until(`$("#grpc-service:enabled, #grpc-method:enabled").length === 2`))
 }
 
 // TestManyMessages shows that an error is seen without scrolling, however many messages came before it.
@@ -325,6 +327,14 @@ func TestNoBoxes(t *testing.T) {
 	do(ctx, t, enter(`{"foo": "a"}`),
 		chromedp.Click(chromedp.CSS("#grpc-request-raw-tab .grpc-invoke")),
 		until(`$("#ttcurl-notice").is(":hidden") && $("#ttcurl-progress").text().startsWith("Done")`),
+	)
+	const entries = `$("#grpc-history-list .history-item-header").length`
+	do(ctx, t, chromedp.Click(chromedp.CSS(`a[href="#grpc-history-tab"]`)),
+		until(entries+` > 0`),
+		chromedp.Click(chromedp.CSS("#grpc-history-clear")),
+		until(`$("#ttcurl-notice").is(":visible") && `+entries+` > 0`),
+		chromedp.Click(chromedp.CSS("#grpc-history-clear")),
+		until(`$("#ttcurl-notice").is(":hidden") && `+entries+` === 0`),
 	)
 	server.Signal(os.Kill)
 	if n := boxes.Load(); n != 0 {
