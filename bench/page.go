@@ -304,7 +304,11 @@ func (p *page) draw(c chart) (*drawing, error) {
 			}
 			v := r.values[g.unit] * g.scale
 			values, highest = append(values, v), max(highest, v)
-			d.Bars = append(d.Bars, bar{d.Height, 0, contender, names[contender][p.lang], digits(v)})
+			text := digits(v)
+			if strings.HasPrefix(g.unit, "x-") {
+				text = fmt.Sprintf("%.2f", v) // as in the tables
+			}
+			d.Bars = append(d.Bars, bar{d.Height, 0, contender, names[contender][p.lang], text})
 			d.Height += barStep
 		}
 		d.Height += barStep / 2

@@ -25,8 +25,8 @@ func Round(n int) iter.Seq[int] {
 // Median returns the median of values, of which there must be one at least.
 func Median(values []float64) float64 { return slices.Sorted(slices.Values(values))[len(values)/2] }
 
-// Interval returns the 95 % interval of the values' median, from a bootstrap: B. Efron, "Bootstrap Methods: Another Look
-// at the Jackknife", The Annals of Statistics 7, 1979.
+// Interval returns the 95 % interval of the values' median, from a bootstrap: B. Efron, "Bootstrap Methods: Another
+// Look at the Jackknife", The Annals of Statistics 7, 1979.
 func Interval(values []float64) (low, high float64) {
 	random := rand.New(rand.NewPCG(1, 1))
 	medians, sample := make([]float64, 2000), make([]float64, len(values))

@@ -252,7 +252,8 @@ func TestEnvironment(t *testing.T) {
 		}
 		collections[c.env] = n
 		if refused != c.refused || percent < c.from || percent > c.to {
-			t.Errorf("with %s: refused %t, GOGC %d; want %t, %d to %d", c.env, refused, percent, c.refused, c.from, c.to)
+			t.Errorf("with %s: refused %t, GOGC %d; want %t, %d to %d",
+				c.env, refused, percent, c.refused, c.from, c.to)
 		}
 	}
 	if floor, limit := collections["GOGC="], collections["GOMEMLIMIT=32MiB"]; limit <= floor {

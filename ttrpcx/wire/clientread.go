@@ -199,8 +199,8 @@ func (c *ClientConn) scan(b []byte) (rest []byte, whole int, err error) {
 	}
 }
 
-// starts notes that a read is about to wait. If there are answers already, it makes them ready and returns false, unless
-// half a frame was handed out.
+// starts notes that a read is about to wait. If there are answers already, it makes them ready and returns false,
+// unless half a frame was handed out.
 func (c *ClientConn) starts() bool {
 	r := &c.reader
 	c.mu.Lock()
