@@ -87,7 +87,7 @@ func BenchmarkStream(b *testing.B) {
 	for name, value := range map[string]float64{
 		"x-grpcurl": paired.Median(ratios), "x-grpcurl-low": low, "x-grpcurl-high": high,
 		"x-grpcurl-cpu": paired.Median(cpus),
-		"s-ttcurl": paired.Median(walls[0]), "s-grpcurl": paired.Median(walls[1]), "ns/op": 0,
+		"s-ttcurl":      paired.Median(walls[0]), "s-grpcurl": paired.Median(walls[1]), "ns/op": 0,
 	} {
 		b.ReportMetric(value, name)
 	}
