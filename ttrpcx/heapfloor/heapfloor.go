@@ -22,11 +22,11 @@ import (
 var ErrGOGC = errors.New("GOGC is set in the environment, so a heap floor cannot be used: unset one of them")
 
 const (
-	// Default is the bound that the starter's programs have. Servers with messages of up to 64 KiB do not reach it.
+	// Default is a bound that servers with messages of up to 64 KiB do not reach.
 	Default Size = 64 << 20
 
 	// worth is the constant of the rule in (*floor).want: twice as much lets the heap grow 1.4 times as far above its
-	// live data. It was chosen with the starter's benchmark, as the least with which large messages gain much.
+	// live data. It was chosen by measuring, as the least with which large messages gain much.
 	worth = 120 * time.Millisecond
 
 	// memory is of how many collections the averages are.

@@ -236,7 +236,7 @@ func TestEnvironment(t *testing.T) {
 		{"GOGC=50", true, 50, 50},
 		{"GOGC=100", true, 100, 100},
 		{"GOGC=off", true, math.MaxUint64, math.MaxUint64},
-		{"GOMEMLIMIT=32MiB", false, 101, math.MaxInt32},
+		{"GOMEMLIMIT=32MiB", false, 100, math.MaxInt32}, // so many collections may find that no floor is worth it
 		{"GOMEMLIMIT=8GiB", false, 101, math.MaxInt32},
 	} {
 		cmd := exec.Command(os.Args[0])
