@@ -27,7 +27,7 @@ const (
 
 	// worth is the constant of the rule in (*floor).want: twice as much lets the heap grow 1.4 times as far above its
 	// live data. It was chosen by measuring, as the least with which large messages gain much.
-	worth = 120 * time.Millisecond
+	worth = 80 * time.Millisecond
 
 	// memory is of how many collections the averages are.
 	memory = 32
@@ -69,7 +69,7 @@ type floor struct {
 //
 // After each collection, the floor follows the program's needs: the square root of its live data and of what it
 // allocates per second of its own CPU time. A busy server with small calls so uses a few MiB more than without a floor,
-// and one with messages of 64 KiB some 30 MiB. If no collection comes for 30 seconds, the floor is removed and unused
+// and one with messages of 64 KiB some 20 MiB. If no collection comes for 30 seconds, the floor is removed and unused
 // memory is given back to the operating system.
 //
 // Set uses debug.SetGCPercent, and calls it again after a collection if the floor or the amount of live data has
