@@ -64,8 +64,8 @@ type ClientOptions struct {
 //
 // While the server takes nothing, a request or message waits in Write for half a second and is queued then, so that its
 // call can end at its deadline. If 4 MiB are queued, a message waits, and a request is answered as not sent once the
-// server has taken nothing for 2.5 s. Over TLS,
-// a request that is written when nothing else is queued waits until the server takes it or IOTimeout is over.
+// server has taken nothing for 2.5 s. Over TLS, a request that is written when nothing else is queued waits until the
+// server takes it or IOTimeout is over.
 //
 // ttrpc tells a connection nothing of the end of a call but the server's answer. If there is none, a call with a
 // deadline is forgotten, and answered with DeadlineExceeded, at the earliest an IOTimeout after the deadline. Any other
@@ -169,7 +169,7 @@ func (c *ClientConn) send(f frame) error {
 	} else if !c.calls.has(f.StreamID) {
 		return nil
 	}
-	c.out.busy = c.calls.n > 1
+	c.out.calls = c.calls.n
 	c.sending++
 	switch n, err := c.out.write(&f); {
 	case errors.Is(err, errStuck):

@@ -262,7 +262,7 @@ func (c *GuardedConn) Write(b []byte) (n int, err error) {
 
 // send writes f and takes note of the call that it ends. mu is held.
 func (c *GuardedConn) send(f frame) error {
-	c.out.busy = c.judge.running() > 1
+	c.out.calls = c.judge.running()
 	call, ends := c.judge.answered(&f)
 	if ends {
 		c.out.changed.Broadcast()

@@ -29,6 +29,10 @@ const (
 	// maxPiece bounds what is written at once. Between two pieces it shows that the peer still takes bytes.
 	maxPiece = 128 << 10
 
+	// crowd is the number of open calls with which the others are not yet let run before the queue is written. They may
+	// have frames for it, but if they are few, letting them run takes more time than the writes which that saves.
+	crowd = 16
+
 	// minTaken is the least that shows within a piece, which can wait long for a kernel that has much for a slow peer.
 	minTaken = 4 << 10
 
@@ -58,7 +62,7 @@ type writer struct {
 	tick    func()        // called without mu, a tick after arm
 	flushFn func()        // flush as a value made once, because a go statement with a receiver allocates
 	conn    net.Conn
-	busy    bool // other calls are open
+	calls   int // that are open
 
 	queue    *buffer // what the flusher takes next; nil if there is nothing
 	writing  bool    // a goroutine is in conn.Write, without mu
@@ -107,7 +111,7 @@ func (w *writer) pending() bool { return w.writing || len(w.queue.bytes()) > 0 }
 // befalls queued bytes later is returned by the next write.
 func (w *writer) write(f *frame) (int, error) {
 	large := f.size() >= largeFrame
-	if !large && (w.busy || w.writing || w.flushing) {
+	if !large && (w.calls > 1 || w.writing || w.flushing) {
 		return w.enqueue(f)
 	}
 	for w.writing && w.ended() == nil && !w.stuck {
@@ -161,7 +165,7 @@ func (w *writer) flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(w.queue.bytes()) > 0 && w.err == nil {
-		if w.busy {
+		if w.calls > crowd {
 			w.mu.Unlock()
 			runtime.Gosched() // the goroutines that may add to the queue
 			w.mu.Lock()
