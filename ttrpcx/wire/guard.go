@@ -32,9 +32,9 @@ const (
 	// maxPause is the longest pause before it looks again whether there is memory.
 	maxPause = 50 * time.Millisecond
 
-	// directFrame is the length in bytes from which ttrpc gets a frame as it arrives. ttrpc takes a buffer for all of a
-	// frame as soon as it has the header, from a pool that may give it one of 4 MiB. So it gets shorter frames when
-	// they are whole, which costs a copy.
+	// directFrame is the length in bytes, header included, above which ttrpc gets a frame as it arrives. ttrpc takes a
+	// buffer for all of a frame as soon as it has the header, from a pool that may give it one of 4 MiB. So it gets
+	// shorter frames when they are whole, which costs a copy.
 	directFrame = 64 << 10
 
 	// stallTime and stallBytes say who loses memory for which somebody waits: a peer that has brought fewer bytes of a

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -24,6 +26,7 @@ type input struct {
 	left    int64   // bytes of its payload to come
 	parks   bool    // calls were parked when it was last looked
 	whole   []byte  // the current frame, if it is parked or gathered
+	backs   *[]byte // backs whole or ready, if that is a frame that was gathered
 	invalid error   // why ttrpc is made to refuse the current frame
 }
 
@@ -49,8 +52,27 @@ func (c *GuardedConn) Read(p []byte) (int, error) {
 		}
 	}
 	n := copy(p, in.ready)
-	in.ready = in.ready[n:]
+	if in.ready = in.ready[n:]; len(in.ready) == 0 && in.backs != nil {
+		gathered[class(cap(*in.backs))].Put(in.backs)
+		in.backs = nil
+	}
 	return n, nil
+}
+
+// gathered has buffers for the frames that are gathered, by their class.
+var gathered [17]sync.Pool // of *[]byte
+
+// class is the logarithm of the size of a buffer that has room for n bytes.
+func class(n int) int { return bits.Len(uint(n - 1)) }
+
+// gather makes whole a buffer for n bytes, which are at most directFrame.
+func (in *input) gather(n int) {
+	b, ok := gathered[class(n)].Get().(*[]byte)
+	if !ok {
+		fresh := make([]byte, 1<<class(n))
+		b = &fresh
+	}
+	in.whole, in.backs = (*b)[:0:n], b
 }
 
 // judged fills p with frames, or parts of frames, that ttrpc may see. There may be none, if a parked call can go on.
@@ -319,7 +341,7 @@ func (c *GuardedConn) admit(h Header, inHand int, mayWait bool) (bool, error) {
 			return false, io.EOF
 		}
 		missing := int64(inHand) < HeaderSize+int64(h.Length)
-		if v == pass && missing && h.Length < directFrame {
+		if v == pass && missing && HeaderSize+h.Length <= directFrame {
 			v = gather
 		}
 		cost, passing := c.costOf(h, v, missing)
@@ -348,7 +370,7 @@ func (c *GuardedConn) costOf(h Header, v verdict, missing bool) (cost, passing i
 	n := int64(h.Length)
 	switch {
 	case v == gather:
-		passing = HeaderSize + n
+		passing = 1 << class(HeaderSize+int(n))
 	case v == pass && missing: // ttrpc's pool may give it a buffer for the largest
 		passing = max(0, c.guard.largest.Load()-n)
 	}
@@ -381,7 +403,7 @@ func (c *GuardedConn) accept(h Header, v verdict, cost, passing int64, missing b
 	c.share = passing
 	switch {
 	case v == gather:
-		in.whole = make([]byte, 0, HeaderSize+int(h.Length))
+		in.gather(HeaderSize + int(h.Length))
 	case v == pass && int64(h.Length) > c.guard.largest.Load():
 		c.guard.largest.Store(int64(h.Length))
 	}
