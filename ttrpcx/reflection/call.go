@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/emptypb"
 
+	"example.com/ttrpc-starter/ttrpcx/internal/fields"
 	"example.com/ttrpc-starter/ttrpcx/wire"
 )
 
@@ -46,7 +46,7 @@ type call struct {
 
 func (c *call) run(stream ttrpc.StreamServer) error {
 	for {
-		message := new(emptypb.Empty) // keeps all fields unchanged, because it knows none
+		message := fields.Raw(nil)
 		if err := stream.RecvMsg(message); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
@@ -56,8 +56,7 @@ func (c *call) run(stream ttrpc.StreamServer) error {
 		if err != nil {
 			return err
 		}
-		message.ProtoReflect().SetUnknown(resp)
-		if err := stream.SendMsg(message); err != nil {
+		if err := stream.SendMsg(fields.Raw(resp)); err != nil {
 			return err
 		}
 	}
@@ -74,20 +73,19 @@ func (c *call) respond(encoded []byte) ([]byte, error) {
 	if err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "reflection request: %v", err)
 	}
-	resp := appendString(nil, responseHost, r.host)
-	resp = appendBytes(resp, responseRequest, encoded)
+	resp := fields.AppendString(nil, responseHost, r.host)
+	resp = fields.AppendBytes(resp, responseRequest, encoded)
 
 	const overhead = 16 // more than the tag and the length of the answer take
 	field, answer, err := c.answer(r, wire.MaxPayload-len(resp)-overhead)
 	if st := status.Convert(err); err != nil {
 		field = responseError
-		answer = protowire.AppendTag(nil, errorCode, protowire.VarintType)
-		answer = protowire.AppendVarint(answer, uint64(st.Code()))
-		answer = appendString(answer, errorMessage, st.Message())
+		answer = fields.AppendVarint(nil, errorCode, uint64(st.Code()))
+		answer = fields.AppendString(answer, errorMessage, st.Message())
 	} else if field == 0 {
 		return nil, status.Error(codes.InvalidArgument, "reflection request: the message_request is missing or unknown")
 	}
-	return appendBytes(resp, field, answer), nil
+	return fields.AppendBytes(resp, field, answer), nil
 }
 
 // answer returns the answer, which has at most room bytes, and its field in the response. The field is 0 if the kind of
@@ -96,7 +94,7 @@ func (c *call) answer(r request, room int) (field protowire.Number, answer []byt
 	switch r.kind {
 	case requestServices:
 		for _, name := range c.services {
-			answer = appendBytes(answer, servicesService, appendString(nil, serviceName, name))
+			answer = fields.AppendBytes(answer, servicesService, fields.AppendString(nil, serviceName, name))
 		}
 		return responseServices, answer, nil
 	case requestFile:
@@ -116,27 +114,22 @@ func (c *call) answer(r request, room int) (field protowire.Number, answer []byt
 }
 
 func (c *call) fileByPath(path string, room int) ([]byte, error) {
-	if file, err := c.files.FindFileByPath(path); err == nil {
-		return c.encode(file, room)
+	file, err := c.files.FindFileByPath(path)
+	if err != nil {
+		file, err = c.more.FindFileByPath(path)
 	}
-	for _, v := range c.versions {
-		if path == v.path {
-			return appendBytes(nil, filesFile, v.file), nil
-		}
+	if err != nil {
+		return nil, status.Errorf(codes.NotFound, "no file %q is linked in", path)
 	}
-	return nil, status.Errorf(codes.NotFound, "no file %q is linked in", path)
+	return c.encode(file, room)
 }
 
 func (c *call) fileBySymbol(name string, room int) ([]byte, error) {
-	if d, err := c.files.FindDescriptorByName(protoreflect.FullName(name)); err == nil {
-		return c.encode(d.ParentFile(), room)
+	d, err := c.find(name)
+	if err != nil {
+		return nil, unknownSymbol(name)
 	}
-	for _, v := range c.versions {
-		if v.symbols[name] {
-			return appendBytes(nil, filesFile, v.file), nil
-		}
-	}
-	return nil, unknownSymbol(name)
+	return c.encode(d.ParentFile(), room)
 }
 
 func unknownSymbol(name string) error {
@@ -158,9 +151,7 @@ func (c *call) extensionsOf(extended string) ([]byte, error) {
 		return true
 	})
 	if len(numbers) == 0 {
-		_, err := c.files.FindDescriptorByName(protoreflect.FullName(extended))
-		own := func(v *version) bool { return v.symbols[extended] }
-		if err != nil && !slices.ContainsFunc(c.versions, own) {
+		if _, err := c.find(extended); err != nil {
 			return nil, unknownSymbol(extended)
 		}
 	}
@@ -169,7 +160,7 @@ func (c *call) extensionsOf(extended string) ([]byte, error) {
 	for _, n := range numbers {
 		packed = protowire.AppendVarint(packed, uint64(n))
 	}
-	return appendBytes(appendString(nil, extensionsType, extended), extensionsNumber, packed), nil
+	return fields.AppendBytes(fields.AppendString(nil, extensionsType, extended), extensionsNumber, packed), nil
 }
 
 // encode returns a FileDescriptorResponse with the file and all files that it imports, directly or indirectly. It omits
@@ -192,7 +183,7 @@ func (c *call) encode(file protoreflect.FileDescriptor, room int) ([]byte, error
 				return nil, status.Errorf(codes.ResourceExhausted,
 					"file %q has %d bytes, too many for a ttrpc message: use the .proto files", next.Path(), len(b))
 			}
-			answer = appendBytes(answer, filesFile, b)
+			answer = fields.AppendBytes(answer, filesFile, b)
 			c.sent[next.Path()] = true
 		}
 		for i := range next.Imports().Len() {
@@ -216,12 +207,4 @@ func (s *server) encodeFile(file protoreflect.FileDescriptor) ([]byte, error) {
 		s.encoded.Store(file.Path(), b)
 	}
 	return b, err
-}
-
-func appendBytes(b []byte, field protowire.Number, v []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), v)
-}
-
-func appendString(b []byte, field protowire.Number, v string) []byte {
-	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), v)
 }

@@ -25,6 +25,9 @@ type Options struct {
 	// protoregistry.GlobalFiles.
 	Files *protoregistry.Files
 
+	// More are files that clients may ask for as well, such as health.File. They must not be in Files.
+	More []protoreflect.FileDescriptor
+
 	// Types contains the extensions that clients may ask for. Default: protoregistry.GlobalTypes.
 	Types *protoregistry.Types
 }
@@ -32,11 +35,21 @@ type Options struct {
 // Services returns the services grpc.reflection.v1.ServerReflection and grpc.reflection.v1alpha.ServerReflection by
 // name. Register them with ttrpc.Server.RegisterService, and give them to wire.GuardOptions.Services or
 // ttrpcx.ServerOptions.Services, because they are not in protobuf's registry. It is an error if one of Options.Services
-// is not in Options.Files.
+// is neither in Options.Files nor in Options.More.
 func Services(o Options) (map[string]*ttrpc.ServiceDesc, error) {
-	files := cmp.Or(o.Files, protoregistry.GlobalFiles)
+	s := &server{
+		services: slices.Clone(o.Services),
+		files:    cmp.Or(o.Files, protoregistry.GlobalFiles),
+		more:     new(protoregistry.Files),
+		types:    cmp.Or(o.Types, protoregistry.GlobalTypes),
+	}
+	for _, file := range o.More {
+		if err := s.more.RegisterFile(file); err != nil {
+			return nil, fmt.Errorf("reflection: %w", err)
+		}
+	}
 	for _, name := range o.Services {
-		d, err := files.FindDescriptorByName(protoreflect.FullName(name))
+		d, err := s.find(name)
 		if err != nil {
 			return nil, fmt.Errorf("reflection: no .proto file of this program has a service %q", name)
 		}
@@ -44,20 +57,18 @@ func Services(o Options) (map[string]*ttrpc.ServiceDesc, error) {
 			return nil, fmt.Errorf("reflection: %q in %s is not a service", name, d.ParentFile().Path())
 		}
 	}
-	s := &server{
-		services: slices.Clone(o.Services),
-		files:    files,
-		types:    cmp.Or(o.Types, protoregistry.GlobalTypes),
-	}
 	descs := map[string]*ttrpc.ServiceDesc{}
-	for _, name := range []string{"v1", "v1alpha"} {
-		v, err := newVersion(name)
-		if err != nil {
-			return nil, fmt.Errorf("reflection: schema of %s: %w", name, err)
+	for _, version := range []string{"v1", "v1alpha"} {
+		file, err := newSchema(version)
+		if err == nil {
+			err = s.more.RegisterFile(file)
 		}
-		s.versions = append(s.versions, v)
-		s.services = append(s.services, v.service)
-		descs[v.service] = s.describe()
+		if err != nil {
+			return nil, fmt.Errorf("reflection: schema of %s: %w", version, err)
+		}
+		name := string(file.Services().Get(0).FullName())
+		s.services = append(s.services, name)
+		descs[name] = s.describe()
 	}
 	slices.Sort(s.services)
 	return descs, nil
@@ -67,9 +78,18 @@ func Services(o Options) (map[string]*ttrpc.ServiceDesc, error) {
 type server struct {
 	services []string // full names, sorted
 	files    *protoregistry.Files
+	more     *protoregistry.Files // Options.More, and those of reflection itself
 	types    *protoregistry.Types
-	versions []*version // of reflection itself, which is not in files
-	encoded  sync.Map   // []byte by the path of the file
+	encoded  sync.Map // []byte by the path of the file
+}
+
+// find returns what has the full name.
+func (s *server) find(name string) (protoreflect.Descriptor, error) {
+	d, err := s.files.FindDescriptorByName(protoreflect.FullName(name))
+	if err != nil {
+		d, err = s.more.FindDescriptorByName(protoreflect.FullName(name))
+	}
+	return d, err
 }
 
 func (s *server) describe() *ttrpc.ServiceDesc {

@@ -1,11 +1,9 @@
 package reflection
 
 import (
-	"errors"
-	"fmt"
-	"unicode/utf8"
-
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"example.com/ttrpc-starter/ttrpcx/internal/fields"
 )
 
 // Field numbers of ServerReflectionRequest, whose fields from 3 on are a oneof, and of its ExtensionRequest.
@@ -31,16 +29,16 @@ type request struct {
 
 // parseRequest parses an encoded ServerReflectionRequest as proto.Unmarshal does.
 func parseRequest(b []byte) (r request, err error) {
-	err = eachField(b, func(field protowire.Number, t protowire.Type, v []byte, _ uint64) error {
+	err = fields.Each(b, func(field protowire.Number, t protowire.Type, v []byte, _ uint64) error {
 		if t != protowire.BytesType {
 			return nil
 		}
 		switch field {
 		case requestHost:
-			return setString(&r.host, v)
+			return fields.SetString(&r.host, v)
 		case requestFile, requestSymbol, requestExtensionsOf, requestServices:
 			r.kind = field
-			return setString(&r.name, v)
+			return fields.SetString(&r.name, v)
 		case requestExtension:
 			if r.kind != requestExtension { // protobuf merges two ExtensionRequests that follow each other
 				r.kind, r.name, r.number = requestExtension, "", 0
@@ -53,52 +51,13 @@ func parseRequest(b []byte) (r request, err error) {
 }
 
 func (r *request) parseExtension(b []byte) error {
-	return eachField(b, func(field protowire.Number, t protowire.Type, v []byte, varint uint64) error {
+	return fields.Each(b, func(field protowire.Number, t protowire.Type, v []byte, varint uint64) error {
 		switch {
 		case field == extensionType && t == protowire.BytesType:
-			return setString(&r.name, v)
+			return fields.SetString(&r.name, v)
 		case field == extensionNumber && t == protowire.VarintType:
 			r.number = int32(varint)
 		}
 		return nil
 	})
-}
-
-// eachField calls f for each field of a message, with the field's value if that is bytes or a varint.
-func eachField(b []byte, f func(field protowire.Number, t protowire.Type, v []byte, varint uint64) error) error {
-	for len(b) > 0 {
-		field, t, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return protowire.ParseError(n)
-		} else if !field.IsValid() {
-			return fmt.Errorf("field %d", field)
-		}
-		b = b[n:]
-		var v []byte
-		var varint uint64
-		switch t {
-		case protowire.BytesType:
-			v, n = protowire.ConsumeBytes(b)
-		case protowire.VarintType:
-			varint, n = protowire.ConsumeVarint(b)
-		default:
-			n = protowire.ConsumeFieldValue(field, t, b)
-		}
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		if err := f(field, t, v, varint); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
-}
-
-func setString(s *string, v []byte) error {
-	if !utf8.Valid(v) {
-		return errors.New("a string is not UTF-8")
-	}
-	*s = string(v)
-	return nil
 }

@@ -2,12 +2,13 @@ package reflection
 
 import (
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// This file has the declarations of reflection.proto, because clients can ask for that file, too. It is not generated.
-// Generated code would register the names, as google.golang.org/grpc/reflection does, and a program with both would
-// panic at its start.
+// This file has the declarations of reflection.proto, because clients can ask for that file, too. It is not generated,
+// for the reason that package fields gives.
 
 const (
 	service = "ServerReflection"
@@ -75,58 +76,35 @@ var messages = []messageSchema{
 	}},
 }
 
-// version is one of the two packages.
-type version struct {
-	service string // full name
-	path    string
-	symbols map[string]bool // full names
-	file    []byte          // encoded FileDescriptorProto
-}
-
-func newVersion(name string) (*version, error) {
-	pkg := "grpc.reflection." + name
-	v := &version{
-		service: pkg + "." + service,
-		path:    "grpc/reflection/" + name + "/reflection.proto",
-		symbols: map[string]bool{},
-	}
-	declare := func(parent, name string) (*string, string) {
-		full := parent + "." + name
-		v.symbols[full] = true
-		return &name, full
-	}
-
-	s := new(descriptorpb.ServiceDescriptorProto)
-	s.Name, _ = declare(pkg, service)
-	m := &descriptorpb.MethodDescriptorProto{
-		InputType:       proto.String("." + pkg + "." + messages[0].name),
-		OutputType:      proto.String("." + pkg + "." + messages[2].name),
-		ClientStreaming: proto.Bool(true),
-		ServerStreaming: proto.Bool(true),
-	}
-	m.Name, _ = declare(v.service, method)
-	s.Method = append(s.Method, m)
-
+// newSchema returns the file of a version. The versions differ only in the name of the package.
+func newSchema(version string) (protoreflect.FileDescriptor, error) {
+	pkg := "grpc.reflection." + version
 	file := &descriptorpb.FileDescriptorProto{
-		Name:    &v.path,
+		Name:    proto.String("grpc/reflection/" + version + "/reflection.proto"),
 		Package: &pkg,
 		Syntax:  proto.String("proto3"),
-		Service: []*descriptorpb.ServiceDescriptorProto{s},
+		Service: []*descriptorpb.ServiceDescriptorProto{{
+			Name: proto.String(service),
+			Method: []*descriptorpb.MethodDescriptorProto{{
+				Name:            proto.String(method),
+				InputType:       proto.String("." + pkg + "." + messages[0].name),
+				OutputType:      proto.String("." + pkg + "." + messages[2].name),
+				ClientStreaming: proto.Bool(true),
+				ServerStreaming: proto.Bool(true),
+			}},
+		}},
 	}
 	for _, m := range messages {
-		message, full := new(descriptorpb.DescriptorProto), ""
-		message.Name, full = declare(pkg, m.name)
+		message := &descriptorpb.DescriptorProto{Name: &m.name}
 		if m.oneof != "" {
-			oneof := new(descriptorpb.OneofDescriptorProto)
-			oneof.Name, _ = declare(full, m.oneof)
-			message.OneofDecl = append(message.OneofDecl, oneof)
+			message.OneofDecl = []*descriptorpb.OneofDescriptorProto{{Name: &m.oneof}}
 		}
 		for _, f := range m.fields {
 			field := &descriptorpb.FieldDescriptorProto{
+				Name:   &f.name,
 				Number: &f.number,
 				Label:  descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 			}
-			field.Name, _ = declare(full, f.name)
 			if kind, ok := kinds[f.kind]; ok {
 				field.Type = &kind
 			} else {
@@ -143,7 +121,5 @@ func newVersion(name string) (*version, error) {
 		}
 		file.MessageType = append(file.MessageType, message)
 	}
-	var err error
-	v.file, err = proto.Marshal(file)
-	return v, err
+	return protodesc.NewFile(file, nil)
 }
