@@ -26,6 +26,11 @@ import (
 // Only peers that l's options allow can call server. Handlers get the caller from PeerFromContext. A wire.Guard checks
 // and limits what the peers send.
 func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
+	return serve(ctx, server, l, func() {})
+}
+
+// serve is Serve, and calls ending before it lets connections end. ending must not wait.
+func serve(ctx context.Context, server *ttrpc.Server, l *Listener, ending func()) error {
 	s := &serveRun{
 		Listener: l,
 		server:   server,
@@ -55,6 +60,7 @@ func Serve(ctx context.Context, server *ttrpc.Server, l *Listener) error {
 		s.notify("STOPPING=1")
 	}()
 	await(ctx.Done(), accepting)
+	ending()
 	close(stopping)
 	stopped := make(chan error, 1)
 	go func() {

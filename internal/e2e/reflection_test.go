@@ -85,7 +85,8 @@ func TestReflection(t *testing.T) {
 			services = append(services, string(fields(t, n, 1)[0]))
 		}
 		want := []string{
-			"grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection", "test.v1.Test",
+			"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
+			"test.v1.Test",
 		}
 		if !slices.Equal(services, want) {
 			t.Errorf("the services are %q, want %q", services, want)
