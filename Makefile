@@ -5,7 +5,7 @@ ACTIONLINT := go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 # All Go modules, and all directories with .proto files and a gen/ of their own.
 MODULES := $(patsubst %/,%,$(dir $(wildcard go.mod */go.mod)))
-BUF_DIRS := $(patsubst %/,%,$(dir $(wildcard buf.gen.yaml */buf.gen.yaml */*/buf.gen.yaml)))
+BUF_DIRS := $(patsubst %/,%,$(dir $(wildcard buf.gen.yaml */buf.gen.yaml */*/buf.gen.yaml */*/*/buf.gen.yaml)))
 
 # $(call in,DIRS,COMMAND) runs the command in each of the directories, and in the others even where it fails in one.
 in = @failed=0; for dir in $(1); do echo "+ cd $$dir && $(2)"; (cd $$dir && $(2)) || failed=1; done; exit $$failed

@@ -1,6 +1,6 @@
 // Check-generated fails if gen/ is not, byte for byte, what buf writes from proto/ now. It generates into a temporary
 // directory, so that the working tree stays as it is and git is not needed to see a difference. It checks the working
-// directory, and those at most two levels below it that have a buf.gen.yaml, and so a gen/, of their own.
+// directory, and those at most three levels below it that have a buf.gen.yaml, and so a gen/, of their own.
 //
 // Usage: check-generated BUF..., where BUF... is the command that runs buf.
 package main
@@ -45,7 +45,7 @@ func checkAll(buf []string) error {
 		return errors.New("want the command that runs buf as arguments")
 	}
 	var stale staleError
-	for _, pattern := range []string{"buf.gen.yaml", "*/buf.gen.yaml", "*/*/buf.gen.yaml"} {
+	for _, pattern := range []string{"buf.gen.yaml", "*/buf.gen.yaml", "*/*/buf.gen.yaml", "*/*/*/buf.gen.yaml"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			return err
