@@ -11,6 +11,28 @@ import (
 	"time"
 )
 
+// ServerConfig returns a configuration for a TLS server of another protocol than ttrpc, with the names that it has in
+// ALPN (RFC 7301). Files that have changed are read again for the next handshake, and log is told. Without CA, clients
+// need no certificate.
+func (f TLSFiles) ServerConfig(log *slog.Logger, alpn ...string) (*tls.Config, error) {
+	r, err := newReloader(f, log)
+	if err != nil {
+		return nil, err
+	}
+	config := r.server()
+	config.NextProtos = alpn
+	current := config.GetConfigForClient
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		c, err := current(hello)
+		if err == nil {
+			c = c.Clone()
+			c.NextProtos = alpn
+		}
+		return c, err
+	}
+	return config, nil
+}
+
 // load reads the files and returns a configuration for a server or a client. With it, the peer needs a certificate that
 // one of the authorities has issued and that is valid now.
 func (f TLSFiles) load() (*tls.Config, error) {
@@ -91,15 +113,20 @@ func newReloader(f TLSFiles, log *slog.Logger) (*reloader, error) {
 			if err == nil {
 				r.config = newConfig(cert, r.config.ClientCAs)
 			}
+			if f.CA == "" {
+				r.config.ClientAuth = tls.NoClientCert
+			}
 			return err
 		}},
-		{files: []string{f.CA}, load: func() error {
+	}
+	if f.CA != "" {
+		r.parts = append(r.parts, reloaded{files: []string{f.CA}, load: func() error {
 			pool, err := f.loadCA()
 			if err == nil {
 				r.config = newConfig(r.config.Certificates[0], pool)
 			}
 			return err
-		}},
+		}})
 	}
 	_, err := r.reload()
 	return r, err

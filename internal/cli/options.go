@@ -28,7 +28,7 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	flags.StringVar(&o.Address, "address", ttrpcx.DefaultAddress(App),
 		"`address` to listen at: unix:PATH, a path, tcp://HOST:PORT, vsock://CID:PORT, or systemd: for the socket "+
 			"that systemd passes")
-	allowFlags(flags, &o.Allow, "may connect")
+	AllowFlags(flags, &o.Allow, "may connect")
 	flags.Var(idFlag{&o.Allow.CIDs, lookupMachine}, "allow-cid",
 		"`number` of a virtual machine that may connect over vsock, in addition to 2, the host; repeatable")
 	tlsFlags(flags, &o.TLS, &o.Insecure)
@@ -58,9 +58,7 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 			return nil
 		})
 	floor := floorFlag(flags)
-	flags.IntVar(&o.MaxLogLines, "max-log-lines", o.MaxLogLines,
-		"`number` of lines with the same message and code that are logged in a minute; -1 means no limit")
-	format := logFlag(flags)
+	logger := LogFlags(flags, stderr, &o.MaxLogLines)
 	if err := Parse(flags, args, stdout, stderr); err != nil {
 		return o, err
 	}
@@ -70,15 +68,7 @@ func ParseServer(flags *flag.FlagSet, args []string, stdout, stderr io.Writer) (
 	if err := o.Validate(); err != nil {
 		return o, &UsageError{err}
 	}
-	o.Logger = logger(format, stderr)
-	o.Logger = o.WithDefaults().Logger // limits it
-	if q, ok := stderr.(*logQueue); ok {
-		q.start(func(lines int) []byte {
-			var line bytes.Buffer
-			newLogger(*format, &line).Warn("log lines were lost, because nobody read them", "lines", lines)
-			return line.Bytes()
-		})
-	}
+	o.Logger = logger()
 	limitMemory(o, *floor)
 	setFloor(flags, *floor, o.Logger)
 	return o, nil
@@ -152,11 +142,12 @@ func ClientFlags(flags *flag.FlagSet, o *ttrpcx.ClientOptions) {
 	flags.StringVar(&o.Address, "address", ttrpcx.DefaultAddress(App),
 		"`address` to connect to: unix:PATH, a path, unix-abstract:NAME, tcp://HOST:PORT, vsock://CID:PORT or "+
 			"hvsock://PATH:PORT")
-	allowFlags(flags, &o.Allow, "may run the server")
+	AllowFlags(flags, &o.Allow, "may run the server")
 	tlsFlags(flags, &o.TLS, &o.Insecure)
 }
 
-func allowFlags(flags *flag.FlagSet, a *ttrpcx.Allow, what string) {
+// AllowFlags adds the flags for the users that, beside root and oneself, do what the text says.
+func AllowFlags(flags *flag.FlagSet, a *ttrpcx.Allow, what string) {
 	flags.Var(idFlag{&a.UIDs, lookupUser}, "allow-uid",
 		"`user` (name or number) that "+what+", in addition to root and you; repeatable")
 	flags.Var(idFlag{&a.GIDs, lookupGroup}, "allow-gid",
@@ -186,6 +177,24 @@ func Text(err error) string {
 	return s
 }
 
+// LogFlags adds the flags for a server's log, which has *maxLines by default. It returns a function to be called after
+// Parse that returns the logger. The logger writes to stderr, and does not wait for whoever reads that.
+func LogFlags(flags *flag.FlagSet, stderr io.Writer, maxLines *int) func() *slog.Logger {
+	flags.IntVar(maxLines, "max-log-lines", *maxLines,
+		"`number` of lines with the same message and code that are logged in a minute; -1 means no limit")
+	format := logFlag(flags)
+	return func() *slog.Logger {
+		if q, ok := stderr.(*logQueue); ok {
+			q.start(func(lines int) []byte {
+				var line bytes.Buffer
+				newLogger(*format, &line).Warn("log lines were lost, because nobody read them", "lines", lines)
+				return line.Bytes()
+			})
+		}
+		return ttrpcx.ServerOptions{Logger: logger(format, stderr), MaxLogLines: *maxLines}.WithDefaults().Logger
+	}
+}
+
 // logFlag adds -log-format. Its value is "text" for people (the default) or "json" for programs.
 func logFlag(flags *flag.FlagSet) *string {
 	format := "text"
@@ -205,6 +214,18 @@ func newLogger(format string, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(jsonWriter{w}, nil))
 	}
 	return slog.New(newTextHandler(w))
+}
+
+// PositiveIntVar adds a flag for a whole number above zero.
+func PositiveIntVar(flags *flag.FlagSet, n *int, name string, byDefault int, usage string) {
+	*n = byDefault
+	flags.Var((*positiveInt)(n), name, usage)
+}
+
+// PositiveDurationVar adds a flag for a duration above zero.
+func PositiveDurationVar(flags *flag.FlagSet, d *time.Duration, name string, byDefault time.Duration, usage string) {
+	*d = byDefault
+	flags.Var((*positiveDuration)(d), name, usage)
 }
 
 // positiveInt is a flag that takes whole numbers above zero.
