@@ -8,6 +8,10 @@ new: ## make a project of your own: DIR=../app MODULE=github.com/you/app [SERVIC
 ttcurl: ## build bin/ttcurl, which calls the methods of any ttrpc server
 	cd tools && go build -o ../bin/ ./ttcurl
 
+.PHONY: ttgate
+ttgate: ## build bin/ttgate, through which gRPC, Connect and HTTP clients call a ttrpc server
+	cd tools && go build -o ../bin/ ./ttgate
+
 .PHONY: bench-quick
 bench-quick: ## measure what calls cost here and elsewhere, in two minutes, and print tables of it
 	@go run -C bench .

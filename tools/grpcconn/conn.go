@@ -83,6 +83,40 @@ func (c *Conn) Invoke(ctx context.Context, method string, args, reply any, _ ...
 	return decode(resp, reply)
 }
 
+// Call makes a unary call with a client that others may use at the same time. Without a connection of its own, the call
+// goes on at the server when ctx ends, until the deadline that the server was told, because ttrpc cannot cancel it.
+func Call(ctx context.Context, client *ttrpc.Client, fullMethod string, args, reply any) error {
+	md, err := outgoing(ctx)
+	if err != nil {
+		return err
+	}
+	service, method, err := split(fullMethod)
+	if err != nil {
+		return err
+	}
+	req, err := encode(args)
+	if err != nil {
+		return err
+	}
+	resp := new(raw)
+	if err := client.Call(ttrpc.WithMetadata(ctx, md), service, method, req, resp); err != nil {
+		if _, ok := status.FromError(err); !ok && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return withStatus(err, codes.Unknown)
+	}
+	return decode(resp, reply)
+}
+
+// split returns the service and the method of "/package.Service/Method".
+func split(fullMethod string) (service, method string, err error) {
+	slash := strings.LastIndexByte(fullMethod, '/')
+	if slash < 0 {
+		return "", "", status.Errorf(codes.Internal, "method %q has no service: want /SERVICE/METHOD", fullMethod)
+	}
+	return strings.TrimPrefix(fullMethod[:slash], "/"), fullMethod[slash+1:], nil
+}
+
 // NewStream opens a stream. One without client messages is opened by the first SendMsg.
 func (c *Conn) NewStream(
 	ctx context.Context, desc *grpc.StreamDesc, method string, _ ...grpc.CallOption,
@@ -108,9 +142,9 @@ func (c *Conn) newCall(ctx context.Context, fullMethod string) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	slash := strings.LastIndexByte(fullMethod, '/')
-	if slash < 0 {
-		return nil, status.Errorf(codes.Internal, "method %q has no service: want /SERVICE/METHOD", fullMethod)
+	service, method, err := split(fullMethod)
+	if err != nil {
+		return nil, err
 	}
 	callCtx, cancel := context.WithCancel(ttrpc.WithMetadata(ctx, md))
 	client, conn, err := c.connect(ctx, callCtx)
@@ -124,8 +158,8 @@ func (c *Conn) newCall(ctx context.Context, fullMethod string) (*call, error) {
 	return &call{
 		ctx:     callCtx,
 		cancel:  cancel,
-		service: strings.TrimPrefix(fullMethod[:slash], "/"),
-		method:  fullMethod[slash+1:],
+		service: service,
+		method:  method,
 		client:  client,
 		conn:    conn,
 	}, nil

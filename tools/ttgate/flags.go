@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"example.com/ttrpc-starter/internal/cli"
+	"example.com/ttrpc-starter/ttrpcx"
+	"example.com/ttrpc-starter/ttrpcx/heapfloor"
+	"example.com/ttrpc-starter/ttrpcx/wire"
+)
+
+const synopsis = `Passes calls of gRPC, Connect, gRPC-Web and plain HTTP clients on to a ttrpc server.
+
+It asks the server for its schema by reflection, or takes that from a file. Who may call what is for a proxy in front
+or for the handlers to decide: they find the caller's verified identity in the metadata.`
+
+// options are the values of the flags.
+type options struct {
+	listen   string // HOST:PORT
+	metrics  string // HOST:PORT; empty for none
+	backend  ttrpcx.ClientOptions
+	protoset string
+	tls      ttrpcx.TLSFiles
+	insecure bool
+	origins  []string
+
+	maxMessage, maxHeader               heapfloor.Size
+	maxCalls, maxConnections            int
+	connectTimeout, ioTimeout, shutdown time.Duration
+
+	log *slog.Logger
+}
+
+func parse(args []string, stdout, stderr io.Writer) (*options, error) {
+	o := &options{maxMessage: wire.MaxPayload, maxHeader: 8 << 10}
+	flags := cli.NewFlagSet("ttgate", synopsis)
+	listen := flags.String("listen", "tcp://localhost:8443", "`address` to listen at: tcp://HOST:PORT")
+	flags.StringVar(&o.backend.Address, "backend", ttrpcx.DefaultAddress(cli.App),
+		"`address` of the ttrpc server: unix:PATH, a path, unix-abstract:NAME, vsock://CID:PORT or hvsock://PATH:PORT")
+	cli.AllowFlags(flags, &o.backend.Allow, "may run the ttrpc server")
+	flags.StringVar(&o.protoset, "protoset", "",
+		"`file` with the server's schema, as buf build -o FILE writes it, for a server without reflection")
+	flags.StringVar(&o.tls.Cert, "tls-cert", "", "PEM `file` with the certificate to show to clients")
+	flags.StringVar(&o.tls.Key, "tls-key", "", "PEM `file` with the certificate's private key")
+	flags.StringVar(&o.tls.CA, "tls-ca", "",
+		"PEM `file` with the certificate authorities of clients, which then need a certificate")
+	flags.BoolVar(&o.insecure, "insecure", false,
+		"serve without TLS: anybody on the network can read and change calls")
+	flags.Func("cors-origin", "`origin`, such as https://app.example.com, whose pages may call; repeatable",
+		func(s string) error {
+			u, err := url.Parse(s)
+			if err != nil || u.Scheme == "" || u.Host == "" || s != u.Scheme+"://"+u.Host {
+				return errors.New("want SCHEME://HOST or SCHEME://HOST:PORT")
+			}
+			o.origins = append(o.origins, s)
+			return nil
+		})
+	flags.StringVar(&o.metrics, "metrics", "",
+		"`address` of this machine, such as localhost:9090, to serve /metrics for Prometheus at")
+	flags.Var(&o.maxMessage, "max-message", "`size` of a message; ttrpc's own limit is 4MiB")
+	flags.Var(&o.maxHeader, "max-header", "`size` of the header of a call")
+	cli.PositiveIntVar(flags, &o.maxCalls, "max-calls", 256, "`number` of calls of one connection that run at once")
+	cli.PositiveIntVar(flags, &o.maxConnections, "max-connections", 4096,
+		"`number` of connections; those of one network address may be three quarters of them")
+	cli.PositiveDurationVar(flags, &o.connectTimeout, "connect-timeout", 5*time.Second,
+		"`duration` that connecting to the server, and asking it for its schema, may take")
+	cli.PositiveDurationVar(flags, &o.ioTimeout, "io-timeout", 30*time.Second,
+		"`duration` that a client may take for the header of a call, and be silent with no call open, four times that")
+	cli.PositiveDurationVar(flags, &o.shutdown, "shutdown-timeout", 10*time.Second,
+		"`duration` that open calls may take after SIGTERM")
+	lines := ttrpcx.ServerOptions{}.WithDefaults().MaxLogLines
+	logger := cli.LogFlags(flags, stderr, &lines)
+	if err := cli.Parse(flags, args, stdout, stderr); err != nil {
+		return nil, err
+	}
+	o.log = logger()
+	o.backend.Logger = slog.New(slog.DiscardHandler) // the gate logs by itself when the server comes and goes
+	return o, o.validate(*listen)
+}
+
+func (o *options) validate(listen string) error {
+	hostport, ok := strings.CutPrefix(listen, "tcp://")
+	if _, _, err := net.SplitHostPort(hostport); !ok || err != nil {
+		return cli.Usagef("-listen is %q: want tcp://HOST:PORT", listen)
+	}
+	o.listen = hostport
+	switch err := o.backend.Validate(); {
+	case strings.HasPrefix(o.backend.Address, "tcp:"):
+		return cli.Usagef("-backend is %q: want a socket of this machine, because ttgate is meant to run beside the server",
+			o.backend.Address)
+	case err != nil:
+		return &cli.UsageError{Err: err}
+	}
+	switch {
+	case o.insecure && o.tls != ttrpcx.TLSFiles{}:
+		return cli.Usagef("-insecure excludes -tls-cert, -tls-key and -tls-ca")
+	case !o.insecure && (o.tls.Cert == "" || o.tls.Key == ""):
+		return cli.Usagef("-tls-cert and -tls-key are needed, or else -insecure")
+	case o.maxMessage <= 0 || o.maxMessage > wire.MaxPayload:
+		return cli.Usagef("-max-message is %s: want more than zero and at most 4MiB, ttrpc's limit", &o.maxMessage)
+	case o.maxHeader <= 0 || o.maxHeader > 1<<20:
+		return cli.Usagef("-max-header is %s: want more than zero and at most 1MiB", &o.maxHeader)
+	}
+	if o.metrics != "" {
+		host, _, err := net.SplitHostPort(o.metrics)
+		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return cli.Usagef("-metrics is %q: want localhost:PORT, 127.0.0.1:PORT or [::1]:PORT, because it has no TLS",
+				o.metrics)
+		}
+	}
+	return nil
+}
