@@ -83,12 +83,12 @@ func (b *backend) follow(ctx context.Context) (connected bool, err error) {
 		return false, err
 	}
 	defer l.close()
+	b.up.Store(l)
+	defer b.up.Store(nil)
+	defer b.statuses.clear()
 	if err := b.statuses.follow(ctx, kept, l.schema); err != nil {
 		return false, fmt.Errorf("ask for its health: %w", err)
 	}
-	defer b.statuses.clear()
-	b.up.Store(l)
-	defer b.up.Store(nil)
 	b.log.Info("backend up", "address", b.options.backend.Address, "services", l.names())
 	select {
 	case err := <-lost:

@@ -30,15 +30,15 @@ type options struct {
 	insecure bool
 	origins  []string
 
-	maxMessage, maxHeader               heapfloor.Size
-	maxCalls, maxConnections            int
-	connectTimeout, ioTimeout, shutdown time.Duration
+	maxMessage, maxHeader, maxMemory     heapfloor.Size
+	maxStreams, maxCalls, maxConnections int
+	connectTimeout, ioTimeout, shutdown  time.Duration
 
 	log *slog.Logger
 }
 
 func parse(args []string, stdout, stderr io.Writer) (*options, error) {
-	o := &options{maxMessage: wire.MaxPayload, maxHeader: 8 << 10}
+	o := &options{maxMessage: wire.MaxPayload, maxHeader: 8 << 10, maxMemory: 256 << 20}
 	flags := cli.NewFlagSet("ttgate", synopsis)
 	listen := flags.String("listen", "tcp://localhost:8443", "`address` to listen at: tcp://HOST:PORT")
 	flags.StringVar(&o.backend.Address, "backend", ttrpcx.DefaultAddress(cli.App),
@@ -65,9 +65,11 @@ func parse(args []string, stdout, stderr io.Writer) (*options, error) {
 		"`address` of this machine, such as localhost:9090, to serve /metrics for Prometheus at")
 	flags.Var(&o.maxMessage, "max-message", "`size` of a message; ttrpc's own limit is 4MiB")
 	flags.Var(&o.maxHeader, "max-header", "`size` of the header of a call")
-	cli.PositiveIntVar(flags, &o.maxCalls, "max-calls", 256, "`number` of calls of one connection that run at once")
+	flags.Var(&o.maxMemory, "max-memory", "`size` that requests may take which are arriving")
+	cli.PositiveIntVar(flags, &o.maxStreams, "max-streams", 256, "`number` of calls of one connection that run at once")
+	cli.PositiveIntVar(flags, &o.maxCalls, "max-calls", 4096, "`number` of calls that run at once")
 	cli.PositiveIntVar(flags, &o.maxConnections, "max-connections", 4096,
-		"`number` of connections; those of one network address may be three quarters of them")
+		"`number` of connections; of this, and of calls and memory, one network address may have three quarters")
 	cli.PositiveDurationVar(flags, &o.connectTimeout, "connect-timeout", 5*time.Second,
 		"`duration` that connecting to the server, and asking it for its schema, may take")
 	cli.PositiveDurationVar(flags, &o.ioTimeout, "io-timeout", 30*time.Second,
@@ -104,6 +106,8 @@ func (o *options) validate(listen string) error {
 		return cli.Usagef("-tls-cert and -tls-key are needed, or else -insecure")
 	case o.maxMessage <= 0 || o.maxMessage > wire.MaxPayload:
 		return cli.Usagef("-max-message is %s: want more than zero and at most 4MiB, ttrpc's limit", &o.maxMessage)
+	case o.maxMemory < 2*o.maxMessage:
+		return cli.Usagef("-max-memory is %s: want room for two messages of -max-message at least", &o.maxMemory)
 	case o.maxHeader <= 0 || o.maxHeader > 1<<20:
 		return cli.Usagef("-max-header is %s: want more than zero and at most 1MiB", &o.maxHeader)
 	}

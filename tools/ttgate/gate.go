@@ -5,12 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -35,10 +33,15 @@ type gate struct {
 	grpc    *grpc.Server
 	metrics *metrics
 	tls     *tls.Config // nil with -insecure
+
+	connections, calls, memory *quota
 }
 
 func newGate(o *options) (*gate, error) {
-	g := &gate{options: o}
+	g := &gate{
+		options: o, connections: newQuota(o.maxConnections), calls: newQuota(o.maxCalls),
+		memory: newQuota(int(o.maxMemory)),
+	}
 	if !o.insecure {
 		var err error
 		if g.tls, err = o.tls.ServerConfig(o.log, "h2", "http/1.1"); err != nil {
@@ -46,10 +49,11 @@ func newGate(o *options) (*gate, error) {
 		}
 	}
 	g.backend = &backend{options: o, statuses: newStatuses(), handler: g.transcoder}
-	g.metrics = newMetrics(g.backend)
+	g.metrics = newMetrics(g)
 	g.grpc = grpc.NewServer(
 		grpc.UnknownServiceHandler(g.forward),
 		grpc.MaxRecvMsgSize(int(o.maxMessage)),
+		grpc.StatsHandler(receipts{}),
 		grpc.StreamInterceptor(g.observeStream),
 		grpc.UnaryInterceptor(g.observeUnary),
 	)
@@ -77,61 +81,24 @@ func (g *gate) transcoder(s *schema) (http.Handler, error) {
 
 // transcoded takes a call that vanguard has made one of gRPC.
 func (g *gate) transcoded(w http.ResponseWriter, r *http.Request) {
-	r.Body = &transcodedBody{ReadCloser: r.Body, interrupt: r.Context().Value(interruptKey{}).(func())}
-	g.grpc.ServeHTTP(w, r)
+	g.grpc.ServeHTTP(w, g.newBody(r, r.Context().Value(interruptKey{}).(func())))
 }
 
 // interruptKey is the context's key for a function that ends a Read of the body which waits for the client.
 type interruptKey struct{}
 
-// transcodedBody is a body that vanguard v0.4.0 makes, in which two things are wrong. With an empty message it returns
-// io.EOF, although others may follow. And its Close waits for a Read, so that a call which the server has ended would
-// go on until the client sends something.
-type transcodedBody struct {
-	io.ReadCloser
-	interrupt func()
-
-	mu              sync.Mutex
-	reading, closed bool
-}
-
-func (b *transcodedBody) Read(p []byte) (int, error) {
-	if !b.begin() {
-		return 0, http.ErrBodyReadAfterClose
-	}
-	n, err := b.ReadCloser.Read(p)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.reading = false
-	if n > 0 && errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return n, err
-}
-
-func (b *transcodedBody) begin() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.reading = !b.closed
-	return b.reading
-}
-
-func (b *transcodedBody) Close() error {
-	b.mu.Lock()
-	b.closed = true
-	if b.reading {
-		b.interrupt()
-	}
-	b.mu.Unlock()
-	return b.ReadCloser.Close()
-}
-
 // ServeHTTP takes a call.
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	host := hostOf(r.RemoteAddr)
+	if !g.calls.take(host, 1) {
+		fail(w, r, status.Error(codes.ResourceExhausted, "too many calls are open at the gate"))
+		return
+	}
+	defer g.calls.give(host, 1)
 	// grpc-web has the same beginning.
 	if kind := r.Header.Get("Content-Type"); r.ProtoMajor == 2 &&
 		(kind == "application/grpc" || strings.HasPrefix(kind, "application/grpc+")) {
-		g.grpc.ServeHTTP(w, r)
+		g.grpc.ServeHTTP(w, g.newBody(r, nil))
 		return
 	}
 	l, err := g.backend.current()
@@ -228,7 +195,7 @@ func (g *gate) server() (*http.Server, error) {
 		MaxHeaderBytes:    int(g.maxHeader),
 		ErrorLog:          g.errorLog(),
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: g.maxCalls,
+			MaxConcurrentStreams: g.maxStreams,
 			SendPingTimeout:      g.ioTimeout, // finds out clients that have gone
 			PingTimeout:          g.ioTimeout,
 			WriteByteTimeout:     g.ioTimeout,
@@ -258,7 +225,7 @@ func (g *gate) listenAndServe(ctx context.Context) error {
 	go g.backend.run(backendCtx)
 	served := make(chan error, 1)
 	go func() {
-		limited := g.limit(l)
+		limited := limited{l, g}
 		if g.tls != nil {
 			served <- server.ServeTLS(limited, "", "")
 		} else {
@@ -280,7 +247,7 @@ func (g *gate) listenAndServe(ctx context.Context) error {
 // stop lets open calls finish.
 func (g *gate) stop(ctx context.Context, server *http.Server) error {
 	g.backend.statuses.Shutdown()
-	open := g.metrics.running.Load()
+	open := g.calls.taken()
 	if open > 0 {
 		g.log.Info("waiting for open calls", "calls", open, "timeout", g.shutdown)
 	}
@@ -288,7 +255,7 @@ func (g *gate) stop(ctx context.Context, server *http.Server) error {
 	defer cancel()
 	err := server.Shutdown(timed)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("stop: %d calls were cut off after %v", g.metrics.running.Load(), g.shutdown)
+		err = fmt.Errorf("stop: %d calls were cut off after %v", g.calls.taken(), g.shutdown)
 		_ = server.Close()
 	}
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,12 +23,10 @@ type metrics struct {
 	registry *prometheus.Registry
 	calls    *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
-	running  atomic.Int64
-	conns    prometheus.Gauge
 	refused  prometheus.Counter
 }
 
-func newMetrics(b *backend) *metrics {
+func newMetrics(g *gate) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	m.calls = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ttgate_calls_total", Help: "Calls that have ended, by method and status code.",
@@ -38,21 +35,25 @@ func newMetrics(b *backend) *metrics {
 		Name: "ttgate_call_duration_seconds", Help: "How long calls took, streams from their start to their end.",
 		Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9),
 	}, []string{"method"})
-	m.conns = prometheus.NewGauge(prometheus.GaugeOpts{Name: "ttgate_connections", Help: "Open connections of clients."})
 	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ttgate_connections_refused_total", Help: "Connections that were over -max-connections.",
 	})
-	running := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ttgate_calls_open", Help: "Calls that are open."},
-		func() float64 { return float64(m.running.Load()) })
-	up := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ttgate_backend_up", Help: "1 if the ttrpc server is there."},
-		func() float64 {
-			if b.up.Load() == nil {
-				return 0
-			}
-			return 1
-		})
-	m.registry.MustRegister(m.calls, m.seconds, m.conns, m.refused, running, up, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	gauge := func(name, help string, value func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return float64(value()) })
+	}
+	up := func() int {
+		if g.backend.up.Load() == nil {
+			return 0
+		}
+		return 1
+	}
+	m.registry.MustRegister(m.calls, m.seconds, m.refused,
+		gauge("ttgate_calls_open", "Calls that are open.", g.calls.taken),
+		gauge("ttgate_connections", "Open connections of clients.", g.connections.taken),
+		gauge("ttgate_request_bytes", "Bytes of requests that are arriving.", g.memory.taken),
+		gauge("ttgate_backend_up", "1 if the ttrpc server is there.", up),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -80,13 +81,11 @@ func (g *gate) serveMetrics(ctx context.Context) (stop func(), err error) {
 // observe counts and logs a call, and turns a panic into its error.
 func (g *gate) observe(ctx context.Context, method string, call func() error) (err error) {
 	start := time.Now()
-	g.metrics.running.Add(1)
 	defer func() {
 		if p := recover(); p != nil {
 			g.log.Error("panic", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = status.Error(codes.Internal, "the gate has failed: its log tells why")
 		}
-		g.metrics.running.Add(-1)
 		code, took := status.Code(err), time.Since(start)
 		attrs := []any{"method", method, "code", code.String(), "duration", took}
 		if p, ok := peer.FromContext(ctx); ok {

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"flag"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -110,19 +112,30 @@ func (g *running) http(two bool) *http.Client {
 }
 
 // grpc returns a connection of grpc-go.
-func (g *running) grpc() *grpc.ClientConn {
+func (g *running) grpc(options ...grpc.DialOption) *grpc.ClientConn {
 	g.t.Helper()
 	secure := insecure.NewCredentials()
 	if g.tls != nil {
 		secure = credentials.NewTLS(g.tls)
 	}
-	conn, err := grpc.NewClient(g.address, grpc.WithTransportCredentials(secure),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
+	conn, err := grpc.NewClient(g.address, append(options, grpc.WithTransportCredentials(secure),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))...)
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+// neighbour returns a connection from another address of this machine, or nil if it has none.
+func (g *running) neighbour() *grpc.ClientConn {
+	g.t.Helper()
+	if runtime.GOOS != "linux" { // where all of 127.0.0.0/8 is there
+		return nil
+	}
+	return g.grpc(grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext(ctx, "tcp", address)
+	}))
 }
 
 // dial connects to the gate and sends nothing.
@@ -149,6 +162,7 @@ func TestBadFlags(t *testing.T) {
 		"-insecure -cors-origin a.example":  "want SCHEME://HOST",
 		"-insecure -cors-origin http://a/b": "want SCHEME://HOST",
 		"-insecure -max-calls 0":            "want a whole number above zero",
+		"-insecure -max-memory 5MiB":        "-max-memory is 5MiB: want room for two messages",
 		"-insecure x":                       `unexpected argument "x"`,
 	} {
 		p := proctest.Run(t, exec.Command(proctest.Exe(bin, "ttgate"), strings.Fields(flags)...))
