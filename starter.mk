@@ -12,6 +12,10 @@ ttcurl: ## build bin/ttcurl, which calls the methods of any ttrpc server
 ttgate: ## build bin/ttgate, through which gRPC, Connect and HTTP clients call a ttrpc server
 	cd tools && go build -o ../bin/ ./ttgate
 
+.PHONY: scale-demo
+scale-demo: ## call three servers through nginx and round_robin, stop one, kill one, and show what came of it
+	@cd tools && go run ./scaledemo
+
 .PHONY: bench-quick
 bench-quick: ## measure what calls cost here and elsewhere, in two minutes, and print tables of it
 	@go run -C bench .

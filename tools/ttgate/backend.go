@@ -59,7 +59,7 @@ func (b *backend) run(ctx context.Context) {
 		}
 		if said != err.Error() {
 			said = err.Error()
-			b.log.Warn("backend down", "address", b.options.backend.Address, "error", err)
+			b.log.Warn("backend down", "address", b.server.Address, "error", err)
 		}
 		select {
 		case <-time.After(pause):
@@ -74,7 +74,7 @@ func (b *backend) follow(ctx context.Context) (connected bool, err error) {
 	defer cancel()
 	lost := make(chan error, 1)
 	dial := func(ctx context.Context) (net.Conn, error) {
-		conn, err := ttrpcx.DialOnce(ctx, b.options.backend)
+		conn, err := ttrpcx.DialOnce(ctx, b.server)
 		return &watchedConn{Conn: conn, lost: lost}, err
 	}
 	kept := grpcconn.New(dial).Keep(ctx)
@@ -89,7 +89,7 @@ func (b *backend) follow(ctx context.Context) (connected bool, err error) {
 	if err := b.statuses.follow(ctx, kept, l.schema); err != nil {
 		return false, fmt.Errorf("ask for its health: %w", err)
 	}
-	b.log.Info("backend up", "address", b.options.backend.Address, "services", l.names())
+	b.log.Info("backend up", "address", b.server.Address, "services", l.names())
 	select {
 	case err := <-lost:
 		return true, fmt.Errorf("connection lost: %w", err)
@@ -114,7 +114,7 @@ func (b *backend) link(ctx context.Context, kept *grpcconn.Conn) (*link, error) 
 	if err != nil {
 		return nil, fmt.Errorf("use its schema: %w", err)
 	}
-	conn, err := ttrpcx.Dial(timed, b.options.backend)
+	conn, err := ttrpcx.Dial(timed, b.server)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func (b *backend) link(ctx context.Context, kept *grpcconn.Conn) (*link, error) 
 		streams: grpcconn.New(func(ctx context.Context) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, b.connectTimeout)
 			defer cancel()
-			return ttrpcx.DialOnce(ctx, b.options.backend)
+			return ttrpcx.DialOnce(ctx, b.server)
 		}),
 	}, nil
 }

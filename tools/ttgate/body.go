@@ -46,7 +46,7 @@ func (g *gate) newBody(r *http.Request, interrupt func()) *http.Request {
 	return r
 }
 
-// Read reads a part. It changes what vanguard v0.4.0 does wrong: with an empty message, its body returns io.EOF although
+// Read reads a part. It changes a fault of vanguard v0.4.0: with an empty message, its body returns io.EOF, although
 // others may follow.
 func (b *body) Read(p []byte) (int, error) {
 	p = p[:min(len(p), maxRead)]
@@ -98,8 +98,8 @@ func (b *body) received(n int) {
 	}
 }
 
-// Close changes another thing that is wrong with vanguard's body: its Close waits for its Read, so that a call which the
-// server has ended would go on until the client sends something.
+// Close changes another fault of vanguard's body: its Close waits for its Read, so that a call which the server has
+// ended would go on until the client sends something.
 func (b *body) Close() error {
 	b.mu.Lock()
 	if !b.closed {

@@ -98,8 +98,8 @@ func grpcCallers(client probev1.ProbeClient) map[string]caller {
 			if err != nil {
 				return nil, err
 			}
-			return converse(
-				func() error { return s.Send(&probev1.EchoRequest{Act: l.act, Data: l.data, Size: l.size}) }, s.Recv, s.CloseSend)
+			send := func() error { return s.Send(&probev1.EchoRequest{Act: l.act, Data: l.data, Size: l.size}) }
+			return converse(send, s.Recv, s.CloseSend)
 		},
 	}
 }
@@ -107,14 +107,16 @@ func grpcCallers(client probev1.ProbeClient) map[string]caller {
 func connectCallers(client probev1connect.ProbeClient) map[string]caller {
 	return map[string]caller{
 		"Unary": func(ctx context.Context, l load) ([][]byte, error) {
-			r, err := client.Unary(ctx, connect.NewRequest(&probev1.UnaryRequest{Act: l.act, Data: l.data, Size: l.size}))
+			req := &probev1.UnaryRequest{Act: l.act, Data: l.data, Size: l.size}
+			r, err := client.Unary(ctx, connect.NewRequest(req))
 			if err != nil {
 				return nil, err
 			}
 			return [][]byte{r.Msg.GetData()}, nil
 		},
 		"Split": func(ctx context.Context, l load) ([][]byte, error) {
-			s, err := client.Split(ctx, connect.NewRequest(&probev1.SplitRequest{Act: l.act, Data: l.data, Size: l.size}))
+			req := &probev1.SplitRequest{Act: l.act, Data: l.data, Size: l.size}
+			s, err := client.Split(ctx, connect.NewRequest(req))
 			if err != nil {
 				return nil, err
 			}
@@ -145,8 +147,8 @@ func connectCallers(client probev1connect.ProbeClient) map[string]caller {
 		"Echo": func(ctx context.Context, l load) ([][]byte, error) {
 			s := client.Echo(ctx)
 			defer s.CloseResponse()
-			return converse(func() error { return s.Send(&probev1.EchoRequest{Act: l.act, Data: l.data, Size: l.size}) },
-				s.Receive, s.CloseRequest)
+			send := func() error { return s.Send(&probev1.EchoRequest{Act: l.act, Data: l.data, Size: l.size}) }
+			return converse(send, s.Receive, s.CloseRequest)
 		},
 	}
 }
@@ -228,7 +230,8 @@ func jsonCaller(client *http.Client, url string) caller {
 				if err != nil {
 					return nil, err
 				}
-				detail, err := connect.NewErrorDetail(&anypb.Any{TypeUrl: "type.googleapis.com/" + d.Type, Value: value})
+				kind := "type.googleapis.com/" + d.Type
+				detail, err := connect.NewErrorDetail(&anypb.Any{TypeUrl: kind, Value: value})
 				if err != nil {
 					return nil, err
 				}
@@ -365,7 +368,8 @@ func TestEnds(t *testing.T) {
 					continue
 				}
 				dying, address := probe(t)
-				wantOutcome(t, callers(gate(t, address))[kind], load{act: probev1.Act_ACT_DIE}, codes.Unavailable, "", "")
+				die := load{act: probev1.Act_ACT_DIE}
+				wantOutcome(t, callers(gate(t, address))[kind], die, codes.Unavailable, "", "")
 				<-dying.Ended()
 			}
 		})

@@ -22,9 +22,9 @@ or for the handlers to decide: they find the caller's verified identity in the m
 
 // options are the values of the flags.
 type options struct {
-	listen   string // HOST:PORT
-	metrics  string // HOST:PORT; empty for none
-	backend  ttrpcx.ClientOptions
+	listen   string               // HOST:PORT
+	metrics  string               // HOST:PORT; empty for none
+	server   ttrpcx.ClientOptions // of the backend
 	protoset string
 	tls      ttrpcx.TLSFiles
 	insecure bool
@@ -41,9 +41,9 @@ func parse(args []string, stdout, stderr io.Writer) (*options, error) {
 	o := &options{maxMessage: wire.MaxPayload, maxHeader: 8 << 10, maxMemory: 256 << 20}
 	flags := cli.NewFlagSet("ttgate", synopsis)
 	listen := flags.String("listen", "tcp://localhost:8443", "`address` to listen at: tcp://HOST:PORT")
-	flags.StringVar(&o.backend.Address, "backend", ttrpcx.DefaultAddress(cli.App),
+	flags.StringVar(&o.server.Address, "backend", ttrpcx.DefaultAddress(cli.App),
 		"`address` of the ttrpc server: unix:PATH, a path, unix-abstract:NAME, vsock://CID:PORT or hvsock://PATH:PORT")
-	cli.AllowFlags(flags, &o.backend.Allow, "may run the ttrpc server")
+	cli.AllowFlags(flags, &o.server.Allow, "may run the ttrpc server")
 	flags.StringVar(&o.protoset, "protoset", "",
 		"`file` with the server's schema, as buf build -o FILE writes it, for a server without reflection")
 	flags.StringVar(&o.tls.Cert, "tls-cert", "", "PEM `file` with the certificate to show to clients")
@@ -82,7 +82,7 @@ func parse(args []string, stdout, stderr io.Writer) (*options, error) {
 		return nil, err
 	}
 	o.log = logger()
-	o.backend.Logger = slog.New(slog.DiscardHandler) // the gate logs by itself when the server comes and goes
+	o.server.Logger = slog.New(slog.DiscardHandler) // the gate logs by itself when the server comes and goes
 	return o, o.validate(*listen)
 }
 
@@ -92,10 +92,10 @@ func (o *options) validate(listen string) error {
 		return cli.Usagef("-listen is %q: want tcp://HOST:PORT", listen)
 	}
 	o.listen = hostport
-	switch err := o.backend.Validate(); {
-	case strings.HasPrefix(o.backend.Address, "tcp:"):
-		return cli.Usagef("-backend is %q: want a socket of this machine, because ttgate is meant to run beside the server",
-			o.backend.Address)
+	switch err := o.server.Validate(); {
+	case strings.HasPrefix(o.server.Address, "tcp:"):
+		return cli.Usagef("-backend is %q: want a socket of this machine, because ttgate runs beside the server",
+			o.server.Address)
 	case err != nil:
 		return &cli.UsageError{Err: err}
 	}
@@ -114,7 +114,7 @@ func (o *options) validate(listen string) error {
 	if o.metrics != "" {
 		host, _, err := net.SplitHostPort(o.metrics)
 		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			return cli.Usagef("-metrics is %q: want localhost:PORT, 127.0.0.1:PORT or [::1]:PORT, because it has no TLS",
+			return cli.Usagef("-metrics is %q: want localhost:PORT, or a loopback IP, because it has no TLS",
 				o.metrics)
 		}
 	}

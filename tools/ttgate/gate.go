@@ -176,8 +176,8 @@ func (g *gate) crossOrigin() (http.Handler, error) {
 	}).Handler(h), nil
 }
 
-// server returns the HTTP server.
-func (g *gate) server() (*http.Server, error) {
+// httpServer returns the HTTP server.
+func (g *gate) httpServer() (*http.Server, error) {
 	handler, err := g.crossOrigin()
 	if err != nil {
 		return nil, err
@@ -205,7 +205,7 @@ func (g *gate) server() (*http.Server, error) {
 
 // listenAndServe serves until ctx ends and the open calls have ended.
 func (g *gate) listenAndServe(ctx context.Context) error {
-	server, err := g.server()
+	server, err := g.httpServer()
 	if err != nil {
 		return err
 	}
@@ -235,7 +235,7 @@ func (g *gate) listenAndServe(ctx context.Context) error {
 	if g.insecure {
 		g.log.Warn("serving without TLS: anybody on the network can read and change calls")
 	}
-	g.log.Info("gate start", "address", "tcp://"+l.Addr().String(), "backend", g.options.backend.Address)
+	g.log.Info("gate start", "address", "tcp://"+l.Addr().String(), "backend", g.server.Address)
 	select {
 	case err := <-served:
 		return err

@@ -314,8 +314,12 @@ func TestHostile(t *testing.T) {
 	var header bytes.Buffer
 	encoder := hpack.NewEncoder(&header)
 	for _, f := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":authority", "x"}, {":path", "/probe.v1.Probe/Unary"},
-		{"content-type", "application/grpc"}, {"te", "trailers"},
+		{":method", "POST"},
+		{":scheme", "http"},
+		{":authority", "x"},
+		{":path", "/probe.v1.Probe/Unary"},
+		{"content-type", "application/grpc"},
+		{"te", "trailers"},
 	} {
 		_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 	}
@@ -365,7 +369,8 @@ func TestMemory(t *testing.T) {
 		}()
 	}
 	for range 2 {
-		if err := <-ended; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "-max-memory") {
+		err := <-ended
+		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "-max-memory") {
 			t.Errorf("a stream ended with %v, want ResourceExhausted", err)
 		}
 	}
@@ -389,7 +394,8 @@ func TestMaxCalls(t *testing.T) {
 	}
 	for protocol, callers := range protocols {
 		_, err := callers(g)["Unary"](t.Context(), load{})
-		if code, message, _ := outcome(err); code != codes.ResourceExhausted || !strings.Contains(message, "too many calls") {
+		code, message, _ := outcome(err)
+		if code != codes.ResourceExhausted || !strings.Contains(message, "too many calls") {
 			t.Errorf("%s: %v, want ResourceExhausted", protocol, err)
 		}
 	}

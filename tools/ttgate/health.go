@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-
 	"sync"
 
 	"google.golang.org/grpc/health"

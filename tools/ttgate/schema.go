@@ -134,7 +134,8 @@ func (s *schema) register(file protoreflect.FileDescriptor) error {
 // opening a stream and sending on it crashes servers with ttrpc before v1.2.8 that do not know the stream.
 func reflectionVersion(ctx context.Context, conn *grpcconn.Conn) (string, error) {
 	for _, version := range []string{"v1", "v1alpha"} {
-		err := conn.Invoke(ctx, "/grpc.reflection."+version+".ServerReflection/Probe", new(emptypb.Empty), new(emptypb.Empty))
+		probe := "/grpc.reflection." + version + ".ServerReflection/Probe"
+		err := conn.Invoke(ctx, probe, new(emptypb.Empty), new(emptypb.Empty))
 		st := status.Convert(err)
 		if st.Code() != codes.Unimplemented {
 			return "", err

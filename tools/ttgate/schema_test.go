@@ -65,8 +65,10 @@ func TestGrpcurl(t *testing.T) {
 	_, backend := probe(t)
 	g := gate(t, backend)
 	for args, want := range map[string]string{
-		"list":                                            "grpc.health.v1.Health grpc.reflection.v1.ServerReflection grpc.reflection.v1alpha.ServerReflection probe.v1.Probe",
-		"describe probe.v1.Probe.Split":                   "probe.v1.Probe.Split is a method: rpc Split ( .probe.v1.SplitRequest ) returns ( stream .probe.v1.SplitResponse );",
+		"list": "grpc.health.v1.Health grpc.reflection.v1.ServerReflection " +
+			"grpc.reflection.v1alpha.ServerReflection probe.v1.Probe",
+		"describe probe.v1.Probe.Split": "probe.v1.Probe.Split is a method: " +
+			"rpc Split ( .probe.v1.SplitRequest ) returns ( stream .probe.v1.SplitResponse );",
 		"-d {} grpc.health.v1.Health/Check":               `{ "status": "SERVING" }`,
 		`-d {"data":"eA=="} probe.v1.Probe/Unary`:         `{ "data": "eA==" }`,
 		`-d {"data":"eA=="} probe.v1.Probe/Split`:         `{ "data": "eA==" } { "data": "eA==" } { "data": "eA==" }`,

@@ -30,11 +30,14 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	if err != nil {
 		return err
 	}
-	probev1.HandleProbe(server, probe{stderr})
+	probev1.HandleProbe(server, probe{options.Address, stderr})
 	return server.ListenAndServe(ctx)
 }
 
-type probe struct{ log io.Writer }
+type probe struct {
+	address string
+	log     io.Writer
+}
 
 // request is what all requests have.
 type request interface {
@@ -47,8 +50,9 @@ type request interface {
 func (p probe) do(ctx context.Context, r request) ([]byte, error) {
 	switch r.GetAct() {
 	case probev1.Act_ACT_FAIL:
-		s, err := status.New(codes.FailedPrecondition, "as you wish").WithDetails(
-			&errdetails.ErrorInfo{Reason: "WISH", Domain: "probe.example", Metadata: map[string]string{"data": string(r.GetData())}})
+		s, err := status.New(codes.FailedPrecondition, "as you wish").WithDetails(&errdetails.ErrorInfo{
+			Reason: "WISH", Domain: "probe.example", Metadata: map[string]string{"data": string(r.GetData())},
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -65,6 +69,8 @@ func (p probe) do(ctx context.Context, r request) ([]byte, error) {
 		return json.Marshal(md)
 	case probev1.Act_ACT_SIZE:
 		return make([]byte, r.GetSize()), nil
+	case probev1.Act_ACT_NODE:
+		return []byte(p.address), nil
 	}
 	return r.GetData(), nil
 }

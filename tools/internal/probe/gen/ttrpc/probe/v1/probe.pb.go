@@ -37,6 +37,8 @@ const (
 	Act_ACT_METADATA Act = 4
 	// Answer with as many bytes as size says.
 	Act_ACT_SIZE Act = 5
+	// Answer with the server's address.
+	Act_ACT_NODE Act = 6
 )
 
 // Enum value maps for Act.
@@ -48,6 +50,7 @@ var (
 		3: "ACT_DIE",
 		4: "ACT_METADATA",
 		5: "ACT_SIZE",
+		6: "ACT_NODE",
 	}
 	Act_value = map[string]int32{
 		"ACT_UNSPECIFIED": 0,
@@ -56,6 +59,7 @@ var (
 		"ACT_DIE":         3,
 		"ACT_METADATA":    4,
 		"ACT_SIZE":        5,
+		"ACT_NODE":        6,
 	}
 )
 
@@ -530,14 +534,15 @@ const file_probe_v1_probe_proto_rawDesc = "" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x05R\x04size\"\"\n" +
 	"\fEchoResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data*c\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data*q\n" +
 	"\x03Act\x12\x13\n" +
 	"\x0fACT_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bACT_FAIL\x10\x01\x12\f\n" +
 	"\bACT_HANG\x10\x02\x12\v\n" +
 	"\aACT_DIE\x10\x03\x12\x10\n" +
 	"\fACT_METADATA\x10\x04\x12\f\n" +
-	"\bACT_SIZE\x10\x052\xf9\x01\n" +
+	"\bACT_SIZE\x10\x05\x12\f\n" +
+	"\bACT_NODE\x10\x062\xf9\x01\n" +
 	"\x05Probe\x12:\n" +
 	"\x05Unary\x12\x16.probe.v1.UnaryRequest\x1a\x17.probe.v1.UnaryResponse\"\x00\x12<\n" +
 	"\x05Split\x12\x16.probe.v1.SplitRequest\x1a\x17.probe.v1.SplitResponse\"\x000\x01\x129\n" +
