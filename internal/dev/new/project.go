@@ -42,7 +42,7 @@ func keep(names []string) []string {
 func bufDirs(names []string) []string {
 	var dirs []string
 	for _, name := range names {
-		if path.Base(name) == "buf.gen.yaml" && strings.Count(name, "/") <= 2 {
+		if path.Base(name) == "buf.gen.yaml" && strings.Count(name, "/") <= 3 {
 			dirs = append(dirs, path.Dir(name))
 		}
 	}
