@@ -30,6 +30,12 @@ var bin string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if os.Getenv(serveDirect) != "" {
+		if err := serve(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		return
+	}
 	code := 1
 	defer func() { os.Exit(code) }()
 	var err error
