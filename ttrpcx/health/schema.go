@@ -14,6 +14,9 @@ import (
 var File = sync.OnceValue(func() protoreflect.FileDescriptor {
 	const pkg = ".grpc.health.v1."
 	message, enum := descriptorpb.FieldDescriptorProto_TYPE_MESSAGE, descriptorpb.FieldDescriptorProto_TYPE_ENUM
+	watch := method("Watch", pkg+"HealthCheckRequest", pkg+"HealthCheckResponse")
+	watch.ServerStreaming = proto.Bool(true)
+	current := typed("status", 1, enum, pkg+"HealthCheckResponse.ServingStatus")
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
 		Name:    proto.String("grpc/health/v1/health.proto"),
 		Package: proto.String("grpc.health.v1"),
@@ -22,7 +25,7 @@ var File = sync.OnceValue(func() protoreflect.FileDescriptor {
 			{Name: proto.String("HealthCheckRequest"), Field: []*descriptorpb.FieldDescriptorProto{text("service", 1)}},
 			{
 				Name:  proto.String("HealthCheckResponse"),
-				Field: []*descriptorpb.FieldDescriptorProto{typed("status", 1, enum, pkg+"HealthCheckResponse.ServingStatus")},
+				Field: []*descriptorpb.FieldDescriptorProto{current},
 				EnumType: []*descriptorpb.EnumDescriptorProto{{
 					Name: proto.String("ServingStatus"),
 					Value: []*descriptorpb.EnumValueDescriptorProto{
@@ -47,19 +50,9 @@ var File = sync.OnceValue(func() protoreflect.FileDescriptor {
 		Service: []*descriptorpb.ServiceDescriptorProto{{
 			Name: proto.String("Health"),
 			Method: []*descriptorpb.MethodDescriptorProto{
-				{
-					Name:      proto.String("Check"),
-					InputType: proto.String(pkg + "HealthCheckRequest"), OutputType: proto.String(pkg + "HealthCheckResponse"),
-				},
-				{
-					Name:      proto.String("List"),
-					InputType: proto.String(pkg + "HealthListRequest"), OutputType: proto.String(pkg + "HealthListResponse"),
-				},
-				{
-					Name:      proto.String("Watch"),
-					InputType: proto.String(pkg + "HealthCheckRequest"), OutputType: proto.String(pkg + "HealthCheckResponse"),
-					ServerStreaming: proto.Bool(true),
-				},
+				method("Check", pkg+"HealthCheckRequest", pkg+"HealthCheckResponse"),
+				method("List", pkg+"HealthListRequest", pkg+"HealthListResponse"),
+				watch,
 			},
 		}},
 	}, nil)
@@ -92,4 +85,8 @@ func statuses(entry string) *descriptorpb.FieldDescriptorProto {
 
 func value(name string, number Status) *descriptorpb.EnumValueDescriptorProto {
 	return &descriptorpb.EnumValueDescriptorProto{Name: &name, Number: proto.Int32(int32(number))}
+}
+
+func method(name, input, output string) *descriptorpb.MethodDescriptorProto {
+	return &descriptorpb.MethodDescriptorProto{Name: &name, InputType: &input, OutputType: &output}
 }
