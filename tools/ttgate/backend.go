@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,10 +36,21 @@ type link struct {
 	*schema
 	handler http.Handler
 	streams *grpcconn.Conn // each on a connection of its own, so that it can be cancelled
+	dial    func(context.Context) (net.Conn, error)
 
-	mu     sync.RWMutex  // read-locked during a unary call; locked to close shared
-	shared *ttrpc.Client // for unary calls
+	mu     sync.Mutex
+	shared []*shared // connections for unary calls
+	closed bool
 }
+
+// shared is a connection for unary calls.
+type shared struct {
+	*ttrpc.Client
+	calls int // that are open; guarded by the link's mu
+}
+
+// callsPerConn is how many unary calls share a connection. A server of ttrpcx lets 256 of one run, and has others wait.
+const callsPerConn = 128
 
 const (
 	minPause = 50 * time.Millisecond
@@ -114,18 +126,14 @@ func (b *backend) link(ctx context.Context, kept *grpcconn.Conn) (*link, error) 
 	if err != nil {
 		return nil, fmt.Errorf("use its schema: %w", err)
 	}
-	conn, err := ttrpcx.Dial(timed, b.server)
-	if err != nil {
-		return nil, err
-	}
-	return &link{
-		schema: s, handler: handler, shared: ttrpc.NewClient(conn),
-		streams: grpcconn.New(func(ctx context.Context) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, b.connectTimeout)
-			defer cancel()
-			return ttrpcx.DialOnce(ctx, b.server)
-		}),
-	}, nil
+	l := &link{schema: s, handler: handler}
+	l.dial = func(ctx context.Context) (net.Conn, error) { return ttrpcx.Dial(ctx, b.server) }
+	l.streams = grpcconn.New(func(ctx context.Context) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, b.connectTimeout)
+		defer cancel()
+		return ttrpcx.DialOnce(ctx, b.server)
+	})
+	return l, nil
 }
 
 // current returns the link, or the status of calls that find none.
@@ -142,11 +150,54 @@ func (b *backend) current() (*link, error) {
 // call makes a unary call. ttrpc cannot cancel one by itself: if ctx ends, the server goes on with it until the
 // deadline that it was told.
 func (l *link) call(ctx context.Context, method string, req, resp proto.Message) error {
-	if !l.mu.TryRLock() {
-		return status.Error(codes.Unavailable, "the backend is down: connection lost")
+	conn, err := l.take(ctx)
+	if err != nil {
+		return err
 	}
-	defer l.mu.RUnlock()
-	return grpcconn.Call(ctx, l.shared, method, req, resp)
+	defer l.give(conn)
+	return grpcconn.Call(ctx, conn.Client, method, req, resp)
+}
+
+// take returns a connection for a call.
+func (l *link) take(ctx context.Context) (*shared, error) {
+	if conn, err := l.find(); conn != nil || err != nil {
+		return conn, err
+	}
+	conn, err := l.dial(ctx)
+	if err != nil {
+		return nil, status.Errorf(codes.Unavailable, "the backend is down: %v", err)
+	}
+	s := &shared{Client: ttrpc.NewClient(conn), calls: 1}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.shared = append(l.shared, s)
+	return s, nil
+}
+
+// find returns a connection that has room for a call, or nil if there is none.
+func (l *link) find() (*shared, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, status.Error(codes.Unavailable, "the backend is down: connection lost")
+	}
+	for _, s := range l.shared {
+		if s.calls < callsPerConn {
+			s.calls++
+			return s, nil
+		}
+	}
+	return nil, nil
+}
+
+// give ends a call. Of the connections without calls, one stays.
+func (l *link) give(s *shared) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s.calls--; s.calls == 0 && (l.closed || s != l.shared[0]) {
+		l.shared = slices.DeleteFunc(l.shared, func(other *shared) bool { return other == s })
+		_ = s.Close()
+	}
 }
 
 // stream opens a stream.
@@ -154,13 +205,17 @@ func (l *link) stream(ctx context.Context, method string, desc *grpc.StreamDesc)
 	return l.streams.NewStream(ctx, desc, method)
 }
 
-// close closes the connection for unary calls when they have ended: their answers may have arrived and not be read yet.
+// close closes the connections for unary calls, when these have ended: their answers may have arrived and not be read
+// yet.
 func (l *link) close() {
-	go func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		_ = l.shared.Close()
-	}()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for _, s := range l.shared {
+		if s.calls == 0 {
+			_ = s.Close()
+		}
+	}
 }
 
 // watchedConn tells when it is lost.

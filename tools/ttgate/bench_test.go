@@ -51,7 +51,8 @@ func BenchmarkUnary(b *testing.B) {
 	p := proctest.Start(b, cmd)
 	b.Cleanup(func() { _ = stdin.Close() })
 	p.WaitFor("\n")
-	conn, err := grpc.NewClient(started.FindStringSubmatch(p.Stderr())[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	address := started.FindStringSubmatch(p.Stderr())[1]
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		b.Fatal(err)
 	}

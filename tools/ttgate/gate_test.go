@@ -405,3 +405,38 @@ func TestMaxCalls(t *testing.T) {
 		}
 	}
 }
+
+// TestManyCalls has one client's calls hang, more of them than share a connection to the backend or run on one.
+func TestManyCalls(t *testing.T) {
+	server, backend := probe(t, "-call-timeout", "20s")
+	g := gate(t, backend, "-max-streams", "400")
+	conn := g.grpc()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	const many = 300
+	for i := range many {
+		go probev1.NewProbeClient(conn).Unary(ctx,
+			&probev1.UnaryRequest{Act: probev1.Act_ACT_HANG, Data: fmt.Append(nil, "call ", i)})
+	}
+	for i := range many {
+		server.WaitFor(fmt.Sprintf("hang begins: call %d\n", i))
+	}
+	if data, err := unary(t.Context(), conn, 0); err != nil || data != "data" {
+		t.Errorf("another call: %q, %v", data, err)
+	}
+}
+
+// TestWatchAgain has a server that ends calls after a while, those that watch its health included.
+func TestWatchAgain(t *testing.T) {
+	server, backend := probe(t, "-call-timeout", "300ms")
+	conn := gate(t, backend).grpc()
+	for strings.Count(server.Stderr(), "method=/grpc.health.v1.Health/Watch") < 6 { // there are two at a time
+		if _, err := unary(t.Context(), conn, probev1.Act_ACT_HANG); status.Code(err) != codes.DeadlineExceeded {
+			t.Fatal(err)
+		}
+	}
+	r, err := healthv1.NewHealthClient(conn).Check(t.Context(), new(healthv1.HealthCheckRequest))
+	if err != nil || r.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+		t.Errorf("the health is %v, %v", r, err)
+	}
+}

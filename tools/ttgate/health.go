@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -55,27 +56,42 @@ func (s *statuses) follow(ctx context.Context, conn *grpcconn.Conn, schema *sche
 		return nil
 	}
 	client := healthv1.NewHealthClient(conn)
+	var opening sync.Mutex // conn makes one call after the other
+	open := func(service string) (healthv1.Health_WatchClient, error) {
+		opening.Lock()
+		defer opening.Unlock()
+		watch, err := client.Watch(ctx, &healthv1.HealthCheckRequest{Service: service})
+		if err != nil {
+			return nil, err
+		}
+		first, err := watch.Recv()
+		s.set(ctx, service, first.GetStatus())
+		return watch, err
+	}
 	for _, service := range services {
 		if service == healthv1.Health_ServiceDesc.ServiceName {
 			continue
 		}
-		watch, err := client.Watch(ctx, &healthv1.HealthCheckRequest{Service: service})
+		watch, err := open(service)
 		if err != nil {
 			return err
 		}
-		first, err := watch.Recv()
-		if err != nil {
-			return err
-		}
-		s.set(ctx, service, first.GetStatus())
 		go func() {
-			for {
-				resp, err := watch.Recv()
-				if err != nil {
-					s.set(ctx, service, healthv1.HealthCheckResponse_NOT_SERVING)
+			for ctx.Err() == nil {
+				if resp, err := watch.Recv(); err == nil {
+					s.set(ctx, service, resp.GetStatus())
+					continue
+				}
+				select { // a server may end calls that take long
+				case <-time.After(minPause):
+				case <-ctx.Done():
 					return
 				}
-				s.set(ctx, service, resp.GetStatus())
+				if again, err := open(service); err == nil {
+					watch = again
+				} else {
+					s.set(ctx, service, healthv1.HealthCheckResponse_NOT_SERVING)
+				}
 			}
 		}()
 	}

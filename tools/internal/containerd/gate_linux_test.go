@@ -53,8 +53,8 @@ func TestGate(t *testing.T) {
 	if err := os.WriteFile(protoset, encoded, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	gate := proctest.Start(t, exec.Command(proctest.Exe(programs, "ttgate"), "-insecure", "-listen", "tcp://127.0.0.1:0",
-		"-backend", filepath.Join(dir, "containerd.sock.ttrpc"), "-protoset", protoset))
+	gate := proctest.Start(t, exec.Command(proctest.Exe(programs, "ttgate"), "-insecure",
+		"-listen", "tcp://127.0.0.1:0", "-backend", filepath.Join(dir, "containerd.sock.ttrpc"), "-protoset", protoset))
 	gate.WaitFor("backend up")
 	address := regexp.MustCompile(`gate start address=tcp://(\S+)`).FindStringSubmatch(gate.Stderr())[1]
 	grpcurl := func(code int, args ...string) string {

@@ -180,8 +180,9 @@ func TestNginx(t *testing.T) {
 		t.Fatal(p.Stderr())
 	}
 	part := regexp.MustCompile(`gate-\d\.example`).ReplaceAllString(string(read(t, "nginx.conf")), "127.0.0.1")
-	part = strings.NewReplacer("/etc/nginx/app.pem", work+"/certs/server.pem", "/etc/nginx/app-key.pem",
-		work+"/certs/server-key.pem", "/etc/nginx/gates-ca.pem", work+"/certs/ca.pem", "listen 443", "listen 127.0.0.1:44443",
+	part = strings.NewReplacer(
+		"/etc/nginx/app.pem", work+"/certs/server.pem", "/etc/nginx/app-key.pem", work+"/certs/server-key.pem",
+		"/etc/nginx/gates-ca.pem", work+"/certs/ca.pem", "listen 443", "listen 127.0.0.1:44443",
 	).Replace(part)
 	config := "pid " + work + "/nginx.pid;\nevents {}\nhttp {\naccess_log off;\n"
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
