@@ -65,7 +65,9 @@ func (s *statuses) follow(ctx context.Context, conn *grpcconn.Conn, schema *sche
 			return nil, err
 		}
 		first, err := watch.Recv()
-		s.set(ctx, service, first.GetStatus())
+		if err == nil {
+			s.set(ctx, service, first.GetStatus())
+		}
 		return watch, err
 	}
 	for _, service := range services {

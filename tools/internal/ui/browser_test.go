@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -20,33 +19,10 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"example.com/ttrpc-starter/internal/proctest"
+	"example.com/ttrpc-starter/tools/internal/chromium"
 )
 
 var screenshot = flag.String("screenshot", "", "write pictures of the page after a call to `NAME`.png, NAME-dark.png")
-
-// patience is for all that a test does in the browser, on a machine that may be slow and shared.
-const patience = 5 * time.Minute
-
-// browser starts a headless Chromium with a profile of its own.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	path := proctest.Program(t, "chromium", "chromium-browser", "google-chrome")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path),
-		chromedp.WSURLReadTimeout(patience), // rather than 20 s
-		chromedp.WindowSize(1200, 900),
-		chromedp.NoSandbox, // as it must be for root; the only page is our own
-		chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true),
-		chromedp.Flag("disable-component-update", true),
-	)...)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	return ctx
-}
 
 func do(ctx context.Context, t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
@@ -91,7 +67,7 @@ const messages = `$("#grpc-response-data textarea").get().map((m) => m.value).jo
 
 func TestBrowser(t *testing.T) {
 	dir := directory(t)
-	ctx := browser(t)
+	ctx := chromium.Start(t)
 	proctest.Start(t, program(dir, "stock", "-reflection", "app.sock")).WaitFor("serving")
 	url, _, _ := ttcurl(t, dir)
 	do(ctx, t, chromedp.Navigate(url), chromedp.WaitReady(ready))
@@ -168,7 +144,7 @@ func TestForm(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "proto"), os.DirFS(protos)); err != nil {
 		t.Fatal(err)
 	}
-	ctx := browser(t)
+	ctx := chromium.Start(t)
 	server := proctest.Start(t, program(dir, "stock", "app.sock"))
 	server.WaitFor("serving")
 	url, _, _ := ttcurl(t, dir, "-import-path", "proto", "-proto", "test/v1/test.proto", "-H", "name: koye")
@@ -346,7 +322,7 @@ func TestNoBoxes(t *testing.T) {
 func opened(t *testing.T, flags ...string) (context.Context, *proctest.Process) {
 	t.Helper()
 	dir := directory(t)
-	ctx := browser(t)
+	ctx := chromium.Start(t)
 	server := proctest.Start(t, program(dir, "stock", "-reflection", "app.sock"))
 	server.WaitFor("serving")
 	url, _, _ := ttcurl(t, dir, flags...)
@@ -357,7 +333,7 @@ func opened(t *testing.T, flags ...string) (context.Context, *proctest.Process) 
 // until waits for a condition in the page.
 func until(condition string) chromedp.Action[chromedp.Void] {
 	return func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
-		_, err := chromedp.Poll[bool](`!!(`+condition+`)`, chromedp.WithPollingTimeout(patience))(ctx, t)
+		_, err := chromedp.Poll[bool](`!!(`+condition+`)`, chromedp.WithPollingTimeout(chromium.Patience))(ctx, t)
 		return chromedp.Void{}, err
 	}
 }
