@@ -48,8 +48,12 @@ const (
 func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	flags := cli.NewFlagSet("scaledemo", synopsis)
 	phase := flags.Duration("phase", 3*time.Second, "`duration` of each phase")
+	only := flags.Bool("calculate", false, "start nothing, but print how connections and memory grow with the nodes")
 	if err := cli.Parse(flags, args, stdout, stderr); err != nil {
 		return err
+	}
+	if *only {
+		return calculate(stdout)
 	}
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
