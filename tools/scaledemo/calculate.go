@@ -19,8 +19,8 @@ const (
 // it knows.
 func calculate(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "nodes\tclients\teach client knows\tconnections of a client\tof a node\tall\tmemory of a gateway\t"+
-		"sent when a node changes\t")
+	fmt.Fprintln(table, "nodes\tclients\teach client knows\tconnections of a client\tof a node\tall\t"+
+		"memory of a gateway\tsent when a node changes\t")
 	for _, n := range []int{10, 1000, 100_000} {
 		clients := n * clientsPerNode
 		for _, known := range []int{n, subset} {

@@ -35,7 +35,7 @@ func (g *gate) forward(_ any, client grpc.ServerStream) error {
 	if method == nil {
 		return status.Errorf(codes.Unimplemented, "the backend has no method %s", name)
 	}
-	ctx := outgoing(client.Context())
+	ctx := g.outgoing(client.Context())
 	if !method.IsStreamingClient() && !method.IsStreamingServer() {
 		req, resp := new(emptypb.Empty), new(emptypb.Empty)
 		if err := receiveOnly(client, req); err != nil {
@@ -119,7 +119,7 @@ var dropped = map[string]bool{
 }
 
 // outgoing returns a context with the caller's metadata, and with who the caller is.
-func outgoing(ctx context.Context) context.Context {
+func (g *gate) outgoing(ctx context.Context) context.Context {
 	in, _ := metadata.FromIncomingContext(ctx)
 	out := metadata.MD{}
 	for key, values := range in {
@@ -138,6 +138,7 @@ func outgoing(ctx context.Context) context.Context {
 			out.Set(peerName, names(cert)...)
 		}
 	}
+	g.tracing.carry(ctx, out)
 	return metadata.NewOutgoingContext(ctx, out)
 }
 

@@ -32,6 +32,7 @@ type gate struct {
 	backend *backend
 	grpc    *grpc.Server
 	metrics *metrics
+	tracing *tracing    // nil if nobody asks for it
 	tls     *tls.Config // nil with -insecure
 
 	connections, calls, memory *quota
@@ -50,13 +51,21 @@ func newGate(o *options) (*gate, error) {
 	}
 	g.backend = &backend{options: o, statuses: newStatuses(), handler: g.transcoder}
 	g.metrics = newMetrics(g)
-	g.grpc = grpc.NewServer(
+	var err error
+	if g.tracing, err = newTracing(o); err != nil {
+		return nil, err
+	}
+	options := []grpc.ServerOption{
 		grpc.UnknownServiceHandler(g.forward),
 		grpc.MaxRecvMsgSize(int(o.maxMessage)),
 		grpc.StatsHandler(receipts{}),
 		grpc.StreamInterceptor(g.observeStream),
 		grpc.UnaryInterceptor(g.observeUnary),
-	)
+	}
+	if g.tracing != nil {
+		options = append(options, grpc.StatsHandler(g.tracing))
+	}
+	g.grpc = grpc.NewServer(options...)
 	healthv1.RegisterHealthServer(g.grpc, g.backend.statuses)
 	r := reflection.ServerOptions{Services: g.backend, DescriptorResolver: g.backend, ExtensionResolver: g.backend}
 	v1.RegisterServerReflectionServer(g.grpc, reflection.NewServerV1(r))
@@ -246,6 +255,7 @@ func (g *gate) listenAndServe(ctx context.Context) error {
 
 // stop lets open calls finish.
 func (g *gate) stop(ctx context.Context, server *http.Server) error {
+	defer g.tracing.stop(g.shutdown)
 	g.backend.statuses.Shutdown()
 	open := g.calls.taken()
 	if open > 0 {
