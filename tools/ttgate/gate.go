@@ -23,6 +23,7 @@ import (
 	v1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	v1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
@@ -85,7 +86,17 @@ func (g *gate) transcoder(s *schema) (http.Handler, error) {
 			vanguard.WithTypeResolver(dynamicpb.NewTypes(s.files)),
 		))
 	}
-	return vanguard.NewTranscoder(services)
+	return vanguard.NewTranscoder(services, vanguard.WithCodec(func(res vanguard.TypeResolver) vanguard.Codec {
+		return jsonCodec{vanguard.NewJSONCodec(res)}
+	}))
+}
+
+// jsonCodec writes JSON without spaces. Package protojson changes its spaces from build to build.
+type jsonCodec struct{ *vanguard.JSONCodec }
+
+func (c jsonCodec) MarshalAppend(b []byte, m proto.Message) ([]byte, error) {
+	text, err := c.MarshalAppendStable(nil, m)
+	return append(b, text...), err
 }
 
 // transcoded takes a call that vanguard has made one of gRPC.
@@ -250,6 +261,7 @@ func (g *gate) listenAndServe(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 	}
+	_ = l.Close() // nobody is to come while the open calls are counted
 	return g.stop(ctx, server)
 }
 

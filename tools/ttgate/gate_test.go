@@ -435,8 +435,15 @@ func TestWatchAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := healthv1.NewHealthClient(conn).Check(t.Context(), new(healthv1.HealthCheckRequest))
-	if err != nil || r.GetStatus() != healthv1.HealthCheckResponse_SERVING {
-		t.Errorf("the health is %v, %v", r, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	watch, err := healthv1.NewHealthClient(conn).Watch(ctx, new(healthv1.HealthCheckRequest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := new(healthv1.HealthCheckResponse); r.GetStatus() != healthv1.HealthCheckResponse_SERVING; {
+		if r, err = watch.Recv(); err != nil { // it may not be serving for a moment, on a slow machine
+			t.Fatal(err)
+		}
 	}
 }
