@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -332,21 +333,26 @@ func TestEnds(t *testing.T) {
 			t.Parallel()
 			server, backend := probe(t)
 			g := gate(t, backend)
+			var timed sync.WaitGroup
+			for kind, call := range callers(g) {
+				timed.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+					defer cancel()
+					_, err := call(ctx, load{act: probev1.Act_ACT_HANG, data: []byte(kind + " in time")})
+					if code, _, _ := outcome(err); code != codes.DeadlineExceeded {
+						t.Errorf("%s in time: %v, want DeadlineExceeded", kind, err)
+					}
+				})
+			}
+			timed.Wait()
 			for _, kind := range kinds {
 				call := callers(g)[kind]
 				if call == nil {
 					continue
 				}
-				name := kind + " in time"
-				timed, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-				_, err := call(timed, load{act: probev1.Act_ACT_HANG, data: []byte(name)})
-				cancel()
-				if code, _, _ := outcome(err); code != codes.DeadlineExceeded {
-					t.Errorf("%s: %v, want DeadlineExceeded", name, err)
-				}
-				server.WaitFor("hang ends: " + name) // the server knows the deadline, too
+				server.WaitFor("hang ends: " + kind + " in time") // the server knows the deadline, too
 
-				name = kind + " left"
+				name := kind + " left"
 				ctx, leave := context.WithCancel(t.Context())
 				left := make(chan error, 1)
 				go func() {
