@@ -110,7 +110,7 @@ func (b *backend) follow(ctx context.Context) (connected bool, err error) {
 	}
 }
 
-// link asks the server for its schema, and makes the connection for unary calls.
+// link asks the server for its schema.
 func (b *backend) link(ctx context.Context, kept *grpcconn.Conn) (*link, error) {
 	timed, cancel := context.WithTimeoutCause(ctx, b.connectTimeout,
 		fmt.Errorf("it does not answer within %v (-connect-timeout)", b.connectTimeout))
