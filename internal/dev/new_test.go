@@ -51,7 +51,7 @@ func TestNewService(t *testing.T) {
 func (c copied) wantNames(not ...string) {
 	c.t.Helper()
 	not = append(not, "ttrpc-starter", "The starter's", "starter.mk", "ttcurl", "zsh", "make new", "make bench",
-		"bench/", "tools/", "README.ja")
+		"bench/", "tools/", "README.ja", "ttgate", "deploy/")
 	for file, content := range c.files() {
 		for _, name := range not {
 			if strings.Contains(file[len(c.dir):]+"\n"+content, name) {
