@@ -6,13 +6,16 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 )
 
 // body is the body of a gRPC request. grpc.Server.ServeHTTP reads bodies as fast as they come and queues them, without
-// a bound. So Read waits while more than a message is queued, and fails if there is no memory for more.
+// a bound. So Read waits while more than a message is queued, and fails if there is no memory for a while.
 type body struct {
 	io.ReadCloser
 	gate      *gate
@@ -24,16 +27,26 @@ type body struct {
 	queued  int // bytes that were read and are in no message yet that the handler has received
 	reading bool
 	closed  bool
+	giveUp  func() // ends the call when there is no memory, if not nil
 }
 
-// maxRead is how many bytes are read at once.
-const maxRead = 32 << 10
+const (
+	// maxRead is how many bytes are read at once.
+	maxRead = 32 << 10
+
+	// memoryTimeout is how long a Read waits for memory while the handler receives nothing, as long as a frame waits in
+	// the server's Guard.
+	memoryTimeout = 1500 * time.Millisecond
+)
 
 // errFull is the error of a Read that finds no memory. Of all errors, grpc.Server.ServeHTTP makes only those of HTTP/2
 // what they are in gRPC: this one ResourceExhausted.
 var errFull = http2.StreamError{
-	Code: http2.ErrCodeEnhanceYourCalm, Cause: errors.New("no memory is left for the request (-max-memory)"),
+	Code: http2.ErrCodeEnhanceYourCalm, Cause: errors.New("no memory is left (-max-memory)"),
 }
+
+// errNoMemory is the error of a call that ends for want of memory.
+var errNoMemory = status.Error(codes.ResourceExhausted, "no memory is left for the request (-max-memory)")
 
 type bodyKey struct{}
 
@@ -76,14 +89,36 @@ func (b *body) begin(n int) error {
 	for b.queued > int(b.gate.maxMessage)+maxRead && !b.closed {
 		b.changed.Wait()
 	}
-	switch {
-	case b.closed:
-		return http.ErrBodyReadAfterClose
-	case !b.gate.memory.take(b.host, n):
-		return errFull
+	queued, since := b.queued, time.Now()
+	for pause := time.Millisecond; !b.closed; pause = min(2*pause, minPause) {
+		switch {
+		case b.gate.memory.take(b.host, n):
+			b.reading = true
+			return nil
+		case b.queued < queued:
+			queued, since = b.queued, time.Now()
+		case time.Since(since) > memoryTimeout:
+			if b.giveUp != nil {
+				b.giveUp() // the handler may be waiting for something else
+			}
+			return errFull
+		}
+		b.mu.Unlock()
+		time.Sleep(pause)
+		b.mu.Lock()
 	}
-	b.reading = true
-	return nil
+	return http.ErrBodyReadAfterClose
+}
+
+// untilFull returns a context that ends with errNoMemory when the body of the call of ctx finds no memory.
+func untilFull(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if b, ok := ctx.Value(bodyKey{}).(*body); ok {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.giveUp = func() { cancel(errNoMemory) }
+	}
+	return ctx, func() { cancel(nil) }
 }
 
 // received notes that the handler has a message of n bytes.

@@ -25,7 +25,7 @@ const (
 )
 
 // forward passes a call on. Its messages stay as they are encoded, because Empty knows no fields.
-func (g *gate) forward(_ any, client grpc.ServerStream) error {
+func (g *gate) forward(_ any, client grpc.ServerStream) (err error) {
 	name, _ := grpc.MethodFromServerStream(client)
 	l, err := g.backend.current()
 	if err != nil {
@@ -35,7 +35,13 @@ func (g *gate) forward(_ any, client grpc.ServerStream) error {
 	if method == nil {
 		return status.Errorf(codes.Unimplemented, "the backend has no method %s", name)
 	}
-	ctx := g.outgoing(client.Context())
+	ctx, cancel := untilFull(g.outgoing(client.Context()))
+	defer cancel()
+	defer func() {
+		if err != nil && errors.Is(context.Cause(ctx), errNoMemory) {
+			err = errNoMemory
+		}
+	}()
 	if !method.IsStreamingClient() && !method.IsStreamingServer() {
 		req, resp := new(emptypb.Empty), new(emptypb.Empty)
 		if err := receiveOnly(client, req); err != nil {

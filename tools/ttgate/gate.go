@@ -216,9 +216,12 @@ func (g *gate) httpServer() (*http.Server, error) {
 		ErrorLog:          g.errorLog(),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: g.maxStreams,
-			SendPingTimeout:      g.ioTimeout, // finds out clients that have gone
-			PingTimeout:          g.ioTimeout,
-			WriteByteTimeout:     g.ioTimeout,
+			// What is not read of one stream leaves less of the connection's window to the others.
+			MaxReceiveBufferPerConnection: 4<<20 - 1, // the most that package http takes
+			MaxReceiveBufferPerStream:     64 << 10,
+			SendPingTimeout:               g.ioTimeout, // finds out clients that have gone
+			PingTimeout:                   g.ioTimeout,
+			WriteByteTimeout:              g.ioTimeout,
 		},
 	}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -344,43 +345,6 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestMemory has clients send more than handlers receive.
-func TestMemory(t *testing.T) {
-	server, backend := probe(t)
-	g := gate(t, backend, "-max-memory", "16MiB", "-max-message", "4MiB", "-max-calls", "8")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	client := probev1.NewProbeClient(g.grpc())
-	ended := make(chan error, 5)
-	for i := range 5 { // of which three may fill what one address may have
-		stream, err := client.Join(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		name := fmt.Sprint("stream ", i)
-		if err := stream.Send(&probev1.JoinRequest{Act: probev1.Act_ACT_HANG, Data: []byte(name)}); err != nil {
-			t.Fatal(err)
-		}
-		server.WaitFor("hang begins: " + name)
-		go func() {
-			for stream.Send(&probev1.JoinRequest{Data: make([]byte, 1<<20)}) == nil {
-			}
-			ended <- stream.RecvMsg(new(probev1.JoinResponse))
-		}()
-	}
-	for range 2 {
-		err := <-ended
-		if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "-max-memory") {
-			t.Errorf("a stream ended with %v, want ResourceExhausted", err)
-		}
-	}
-	if neighbour := g.neighbour(); neighbour != nil {
-		if _, err := unary(ctx, neighbour, 0); err != nil {
-			t.Errorf("a call from another address: %v", err)
-		}
-	}
-}
-
 // TestMaxCalls opens more calls than there may be.
 func TestMaxCalls(t *testing.T) {
 	server, backend := probe(t)
@@ -445,5 +409,66 @@ func TestWatchAgain(t *testing.T) {
 		if r, err = watch.Recv(); err != nil { // it may not be serving for a moment, on a slow machine
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestMetrics calls what is there and, with the backend and without it, what is not: callers cannot make up labels.
+func TestMetrics(t *testing.T) {
+	server, backend := probe(t)
+	g := gate(t, backend, "-metrics", "127.0.0.1:0")
+	address := regexp.MustCompile(`http://\S+/metrics`).FindString(g.Stderr())
+	conn := g.grpc()
+	invent := func(name string) {
+		t.Helper()
+		err := conn.Invoke(t.Context(), "/invented/"+name, new(probev1.UnaryRequest), new(probev1.UnaryResponse))
+		if err == nil {
+			t.Errorf("%s was called", name)
+		}
+	}
+	if _, err := unary(t.Context(), conn, 0); err != nil {
+		t.Fatal(err)
+	}
+	invent("One")
+	server.Signal(os.Interrupt)
+	g.WaitFor("backend down")
+	invent("Two")
+	resp, err := http.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	for _, want := range []string{
+		`ttgate_calls_total{code="OK",method="/probe.v1.Probe/Unary"} 1`,
+		`ttgate_calls_total{code="Unimplemented",method="unknown"} 1`,
+		`ttgate_calls_total{code="Unavailable",method="unknown"} 1`, "ttgate_backend_up 0", "ttgate_calls_open 0",
+	} {
+		if !strings.Contains(string(text), want+"\n") {
+			t.Errorf("the metrics have no %s", want)
+		}
+	}
+	if strings.Contains(string(text), "invented") {
+		t.Error("callers can make up labels")
+	}
+}
+
+// TestLongStream sends more than may be queued, in small messages that are received.
+func TestLongStream(t *testing.T) {
+	_, backend := probe(t)
+	g := gate(t, backend, "-max-message", "64KiB", "-max-memory", "128KiB")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	stream, err := probev1.NewProbeClient(g.grpc()).Join(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const many = 50_000 // of 5 bytes and more on the wire, the least that a message takes
+	for range many {
+		if err := stream.Send(&probev1.JoinRequest{Data: []byte("x")}); err != nil {
+			break // which the answer tells
+		}
+	}
+	if r, err := stream.CloseAndRecv(); err != nil || len(r.GetData()) != many {
+		t.Errorf("%d bytes came back, %v", len(r.GetData()), err)
 	}
 }

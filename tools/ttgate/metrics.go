@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,13 +97,25 @@ func (g *gate) observe(ctx context.Context, method string, call func() error) (e
 		} else {
 			g.log.Info("call passed", attrs...)
 		}
-		if code == codes.Unimplemented {
-			method = "unknown" // callers could make up any number of names
-		}
-		g.metrics.calls.WithLabelValues(method, code.String()).Inc()
-		g.metrics.seconds.WithLabelValues(method).Observe(took.Seconds())
+		label := g.label(method)
+		g.metrics.calls.WithLabelValues(label, code.String()).Inc()
+		g.metrics.seconds.WithLabelValues(label).Observe(took.Seconds())
 	}()
 	return call()
+}
+
+// label returns the method if there is such a one, because callers could make up any number of names.
+func (g *gate) label(method string) string {
+	if l := g.backend.up.Load(); l != nil && l.methods[method] != nil {
+		return method
+	}
+	service, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	for _, m := range g.grpc.GetServiceInfo()[service].Methods { // the gate's own
+		if m.Name == name {
+			return method
+		}
+	}
+	return "unknown"
 }
 
 func (g *gate) observeStream(
