@@ -14,7 +14,7 @@ import (
 	probev1 "example.com/ttrpc-starter/tools/internal/probe/gen/grpc/probe/v1"
 )
 
-// TestMemory has clients send to a backend that is stopped, as by a debugger, so that the gate must keep what they send.
+// TestMemory has clients send to a backend that is stopped, as by a debugger: the gate must keep what they send.
 func TestMemory(t *testing.T) {
 	server, backend := probe(t)
 	g := gate(t, backend, "-max-memory", "16MiB", "-max-message", "4MiB", "-max-calls", "8")
