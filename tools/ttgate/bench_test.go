@@ -37,8 +37,8 @@ func serve() error {
 	return server.Serve(l)
 }
 
-// BenchmarkUnary compares a call through the gate with one of a gRPC server that is called directly, in windows that
-// alternate. All are processes of their own, and log no calls.
+// BenchmarkUnary compares a call through each of the gate's listeners with one of a gRPC server that is called directly,
+// in windows that alternate. All are processes of their own, and log no calls.
 func BenchmarkUnary(b *testing.B) {
 	_, backend := probe(b, "-max-log-lines", "1")
 	g := gate(b, backend, "-max-log-lines", "1")
@@ -57,25 +57,35 @@ func BenchmarkUnary(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = conn.Close() })
-	clients := []probev1.ProbeClient{probev1.NewProbeClient(g.grpc()), probev1.NewProbeClient(conn)}
+	clients := []probev1.ProbeClient{
+		probev1.NewProbeClient(conn), probev1.NewProbeClient(g.grpc()), probev1.NewProbeClient(g.alone().grpc()),
+	}
 	for _, size := range []int{0, 1024, 65536} {
 		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
 			req := &probev1.UnaryRequest{Data: make([]byte, size)}
-			var ratios []float64
-			var through float64
+			var took [3][]float64 // of a call, in µs
 			for b.Loop() {
-				var took [2]float64 // of a call, in seconds
+				var round [3]float64
 				for i := range paired.Round(len(clients)) {
-					took[i] += window(b, clients[i], req) / 2
+					round[i] += window(b, clients[i], req) / 2 * 1e6
 				}
-				ratios = append(ratios, took[0]/took[1])
-				through += took[0]
+				for i := range round {
+					took[i] = append(took[i], round[i])
+				}
 			}
-			low, high := paired.Interval(ratios)
-			b.ReportMetric(through/float64(len(ratios))*1e6, "µs/call")
-			b.ReportMetric(paired.Median(ratios), "x-direct")
-			b.ReportMetric(low, "x-low")
-			b.ReportMetric(high, "x-high")
+			for i, name := range []string{"direct", "gate", "gate-grpc"} {
+				b.ReportMetric(paired.Median(took[i]), "µs-"+name)
+				if i > 0 {
+					ratios := make([]float64, len(took[i]))
+					for j := range ratios {
+						ratios[j] = took[i][j] / took[0][j]
+					}
+					low, high := paired.Interval(ratios)
+					b.ReportMetric(paired.Median(ratios), "x-"+name)
+					b.ReportMetric(low, "x-"+name+"-low")
+					b.ReportMetric(high, "x-"+name+"-high")
+				}
+			}
 			b.ReportMetric(0, "ns/op")
 		})
 	}

@@ -38,7 +38,8 @@ var kinds = []string{"Unary", "Split", "Join", "Echo"}
 
 // protocols are the ways to call, each with a caller for the kinds that it has.
 var protocols = map[string]func(g *running) map[string]caller{
-	"grpc": func(g *running) map[string]caller { return grpcCallers(probev1.NewProbeClient(g.grpc())) },
+	"grpc":       func(g *running) map[string]caller { return grpcCallers(probev1.NewProbeClient(g.grpc())) },
+	"grpc-alone": func(g *running) map[string]caller { return grpcCallers(probev1.NewProbeClient(g.alone().grpc())) },
 	"connect": func(g *running) map[string]caller {
 		return connectCallers(probev1connect.NewProbeClient(g.http(true), g.url("")))
 	},

@@ -22,13 +22,14 @@ or for the handlers to decide: they find the caller's verified identity in the m
 
 // options are the values of the flags.
 type options struct {
-	listen   string               // HOST:PORT
-	metrics  string               // HOST:PORT; empty for none
-	server   ttrpcx.ClientOptions // of the backend
-	protoset string
-	tls      ttrpcx.TLSFiles
-	insecure bool
-	origins  []string
+	listen     string               // HOST:PORT
+	listenGRPC string               // HOST:PORT; empty for none
+	metrics    string               // HOST:PORT; empty for none
+	server     ttrpcx.ClientOptions // of the backend
+	protoset   string
+	tls        ttrpcx.TLSFiles
+	insecure   bool
+	origins    []string
 
 	maxMessage, maxHeader, maxMemory     heapfloor.Size
 	maxStreams, maxCalls, maxConnections int
@@ -41,6 +42,9 @@ func parse(args []string, stdout, stderr io.Writer) (*options, error) {
 	o := &options{maxMessage: wire.MaxPayload, maxHeader: 8 << 10, maxMemory: 256 << 20}
 	flags := cli.NewFlagSet("ttgate", synopsis)
 	listen := flags.String("listen", "tcp://localhost:8443", "`address` to listen at: tcp://HOST:PORT")
+	listenGRPC := flags.String("listen-grpc", "",
+		"another `address`, for gRPC only, which is faster there; for clients that are trusted, because -max-memory does "+
+			"not count their requests")
 	flags.StringVar(&o.server.Address, "backend", ttrpcx.DefaultAddress(cli.App),
 		"`address` of the ttrpc server: unix:PATH, a path, unix-abstract:NAME, vsock://CID:PORT or hvsock://PATH:PORT")
 	cli.AllowFlags(flags, &o.server.Allow, "may run the ttrpc server")
@@ -83,15 +87,18 @@ func parse(args []string, stdout, stderr io.Writer) (*options, error) {
 	}
 	o.log = logger()
 	o.server.Logger = slog.New(slog.DiscardHandler) // the gate logs by itself when the server comes and goes
-	return o, o.validate(*listen)
+	return o, o.validate(*listen, *listenGRPC)
 }
 
-func (o *options) validate(listen string) error {
-	hostport, ok := strings.CutPrefix(listen, "tcp://")
-	if _, _, err := net.SplitHostPort(hostport); !ok || err != nil {
-		return cli.Usagef("-listen is %q: want tcp://HOST:PORT", listen)
+func (o *options) validate(listen, listenGRPC string) (err error) {
+	if o.listen, err = hostPort("-listen", listen); err != nil {
+		return err
 	}
-	o.listen = hostport
+	if listenGRPC != "" {
+		if o.listenGRPC, err = hostPort("-listen-grpc", listenGRPC); err != nil {
+			return err
+		}
+	}
 	switch err := o.server.Validate(); {
 	case strings.HasPrefix(o.server.Address, "tcp:"):
 		return cli.Usagef("-backend is %q: want a socket of this machine, because ttgate runs beside the server",
@@ -119,4 +126,12 @@ func (o *options) validate(listen string) error {
 		}
 	}
 	return nil
+}
+
+func hostPort(flag, address string) (string, error) {
+	s, ok := strings.CutPrefix(address, "tcp://")
+	if _, _, err := net.SplitHostPort(s); !ok || err != nil {
+		return "", cli.Usagef("%s is %q: want tcp://HOST:PORT", flag, address)
+	}
+	return s, nil
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"mime"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -56,22 +55,27 @@ func newGate(o *options) (*gate, error) {
 	if g.tracing, err = newTracing(o); err != nil {
 		return nil, err
 	}
-	options := []grpc.ServerOption{
+	g.grpc = g.newServer(grpc.StatsHandler(receipts{}))
+	return g, nil
+}
+
+// newServer returns a gRPC server that passes calls on.
+func (g *gate) newServer(options ...grpc.ServerOption) *grpc.Server {
+	options = append([]grpc.ServerOption{
 		grpc.UnknownServiceHandler(g.forward),
-		grpc.MaxRecvMsgSize(int(o.maxMessage)),
-		grpc.StatsHandler(receipts{}),
+		grpc.MaxRecvMsgSize(int(g.maxMessage)),
 		grpc.StreamInterceptor(g.observeStream),
 		grpc.UnaryInterceptor(g.observeUnary),
-	}
+	}, options...)
 	if g.tracing != nil {
 		options = append(options, grpc.StatsHandler(g.tracing))
 	}
-	g.grpc = grpc.NewServer(options...)
-	healthv1.RegisterHealthServer(g.grpc, g.backend.statuses)
+	s := grpc.NewServer(options...)
+	healthv1.RegisterHealthServer(s, g.backend.statuses)
 	r := reflection.ServerOptions{Services: g.backend, DescriptorResolver: g.backend, ExtensionResolver: g.backend}
-	v1.RegisterServerReflectionServer(g.grpc, reflection.NewServerV1(r))
-	v1alpha.RegisterServerReflectionServer(g.grpc, reflection.NewServer(r))
-	return g, nil
+	v1.RegisterServerReflectionServer(s, reflection.NewServerV1(r))
+	v1alpha.RegisterServerReflectionServer(s, reflection.NewServer(r))
+	return s
 }
 
 // transcoder returns a handler that turns Connect, gRPC-Web, JSON and REST into gRPC.
@@ -107,11 +111,14 @@ func (g *gate) transcoded(w http.ResponseWriter, r *http.Request) {
 // interruptKey is the context's key for a function that ends a Read of the body which waits for the client.
 type interruptKey struct{}
 
+// errCalls is the error of a call that is over -max-calls.
+var errCalls = status.Error(codes.ResourceExhausted, "too many calls are open at the gate")
+
 // ServeHTTP takes a call.
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	host := hostOf(r.RemoteAddr)
 	if !g.calls.take(host, 1) {
-		fail(w, r, status.Error(codes.ResourceExhausted, "too many calls are open at the gate"))
+		fail(w, r, errCalls)
 		return
 	}
 	defer g.calls.give(host, 1)
@@ -194,99 +201,4 @@ func (g *gate) crossOrigin() (http.Handler, error) {
 		ExposedHeaders: connectcors.ExposedHeaders(),
 		MaxAge:         int(time.Hour / time.Second),
 	}).Handler(h), nil
-}
-
-// httpServer returns the HTTP server.
-func (g *gate) httpServer() (*http.Server, error) {
-	handler, err := g.crossOrigin()
-	if err != nil {
-		return nil, err
-	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(g.tls != nil)
-	protocols.SetUnencryptedHTTP2(g.tls == nil)
-	return &http.Server{
-		Handler:           handler,
-		TLSConfig:         g.tls,
-		Protocols:         protocols,
-		ReadHeaderTimeout: g.ioTimeout,
-		IdleTimeout:       4 * g.ioTimeout,
-		MaxHeaderBytes:    int(g.maxHeader),
-		ErrorLog:          g.errorLog(),
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: g.maxStreams,
-			// What is not read of one stream leaves less of the connection's window to the others.
-			MaxReceiveBufferPerConnection: 4<<20 - 1, // the most that package http takes
-			MaxReceiveBufferPerStream:     64 << 10,
-			SendPingTimeout:               g.ioTimeout, // finds out clients that have gone
-			PingTimeout:                   g.ioTimeout,
-			WriteByteTimeout:              g.ioTimeout,
-		},
-	}, nil
-}
-
-// listenAndServe serves until ctx ends and the open calls have ended.
-func (g *gate) listenAndServe(ctx context.Context) error {
-	server, err := g.httpServer()
-	if err != nil {
-		return err
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", g.listen)
-	if err != nil {
-		return fmt.Errorf("listen at -listen: %w", err)
-	}
-	defer func() { _ = l.Close() }()
-	stopMetrics, err := g.serveMetrics(ctx)
-	if err != nil {
-		return err
-	}
-	defer stopMetrics()
-
-	backendCtx, stopBackend := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopBackend()
-	go g.backend.run(backendCtx)
-	served := make(chan error, 1)
-	go func() {
-		limited := limited{l, g}
-		if g.tls != nil {
-			served <- server.ServeTLS(limited, "", "")
-		} else {
-			served <- server.Serve(limited)
-		}
-	}()
-	if g.insecure {
-		g.log.Warn("serving without TLS: anybody on the network can read and change calls")
-	}
-	g.log.Info("gate start", "address", "tcp://"+l.Addr().String(), "backend", g.server.Address)
-	select {
-	case err := <-served:
-		return err
-	case <-ctx.Done():
-	}
-	_ = l.Close() // nobody is to come while the open calls are counted
-	return g.stop(ctx, server)
-}
-
-// stop lets open calls finish.
-func (g *gate) stop(ctx context.Context, server *http.Server) error {
-	defer g.tracing.stop(g.shutdown)
-	g.backend.statuses.Shutdown()
-	open := g.calls.taken()
-	if open > 0 {
-		g.log.Info("waiting for open calls", "calls", open, "timeout", g.shutdown)
-	}
-	timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.shutdown)
-	defer cancel()
-	err := server.Shutdown(timed)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("stop: %d calls were cut off after %v", g.calls.taken(), g.shutdown)
-		_ = server.Close()
-	}
-	if err != nil {
-		g.log.Error("gate stop", "error", err)
-		return err
-	}
-	g.log.Info("gate stop")
-	return nil
 }

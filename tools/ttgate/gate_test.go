@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -84,27 +83,30 @@ func TestIdentity(t *testing.T) {
 	files := []string{"-tls-cert", filepath.Join(dir, "server.pem"), "-tls-key", filepath.Join(dir, "server-key.pem")}
 	mutual := startGate(t, append([]string{"-backend", backend, "-tls-ca", filepath.Join(dir, "ca.pem")}, files...)...)
 	mutual.WaitFor("backend up")
-	mutual.tls = known
 
 	forged := metadata.AppendToOutgoingContext(t.Context(), "name", "koye", "bytes-bin", "\x00\xff", "name", "two",
 		"x-ttgate-peer-subject", "CN=root", "X-TTGate-Peer-Address", "192.0.2.1:1", "x-ttgate-admin", "yes")
-	md := seen(t, forged, mutual.grpc())
-	want := map[string][]string{
-		"name": {"koye", "two"}, "bytes-bin": {"AP8"}, "x-ttgate-peer-subject": {"CN=client"},
-	}
-	address := strings.Join(md["x-ttgate-peer-address"], " ")
-	if host, _, err := net.SplitHostPort(address); err != nil || host != "127.0.0.1" {
-		t.Errorf("the address is %q, want one of 127.0.0.1", address)
-	}
-	delete(md, "x-ttgate-peer-address")
-	if fmt.Sprint(md) != fmt.Sprint(want) {
-		t.Errorf("the metadata is %v, want %v", md, want)
-	}
+	for _, mutual := range []*running{mutual, mutual.alone()} {
+		mutual.tls = known
+		md := seen(t, forged, mutual.grpc())
+		want := map[string][]string{
+			"name": {"koye", "two"}, "bytes-bin": {"AP8"}, "x-ttgate-peer-subject": {"CN=client"},
+		}
+		address := strings.Join(md["x-ttgate-peer-address"], " ")
+		if host, _, err := net.SplitHostPort(address); err != nil || host != "127.0.0.1" {
+			t.Errorf("the address is %q, want one of 127.0.0.1", address)
+		}
+		delete(md, "x-ttgate-peer-address")
+		if fmt.Sprint(md) != fmt.Sprint(want) {
+			t.Errorf("the metadata is %v, want %v", md, want)
+		}
 
-	mutual.tls = stranger
-	if _, err := unary(t.Context(), mutual.grpc(), 0); status.Code(err) != codes.Unavailable {
-		t.Errorf("without a certificate: %v, want Unavailable", err)
+		mutual.tls = stranger
+		if _, err := unary(t.Context(), mutual.grpc(), 0); status.Code(err) != codes.Unavailable {
+			t.Errorf("without a certificate: %v, want Unavailable", err)
+		}
 	}
+	mutual.tls = stranger
 	if resp, err := mutual.http(true).Get(mutual.url("/")); err == nil {
 		t.Errorf("without a certificate: HTTP %s", resp.Status)
 		_ = resp.Body.Close()
@@ -113,7 +115,7 @@ func TestIdentity(t *testing.T) {
 	open := startGate(t, append([]string{"-backend", backend}, files...)...)
 	open.WaitFor("backend up")
 	open.tls = stranger
-	md = seen(t, forged, open.grpc())
+	md := seen(t, forged, open.grpc())
 	if len(md["x-ttgate-peer-subject"])+len(md["x-ttgate-peer-name"])+len(md["x-ttgate-admin"]) > 0 {
 		t.Errorf("without -tls-ca, the metadata is %v", md)
 	}
@@ -183,50 +185,63 @@ func TestRestart(t *testing.T) {
 func TestDrain(t *testing.T) {
 	server, backend := probe(t)
 	g := gate(t, backend)
-	stream, err := probev1.NewProbeClient(g.grpc()).Echo(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	both := []*running{g, g.alone()}
+	var streams []probev1.Probe_EchoClient
+	for _, g := range both {
+		stream, err := probev1.NewProbeClient(g.grpc()).Echo(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams = append(streams, stream)
 	}
 	echo := func() {
 		t.Helper()
-		if err := stream.Send(&probev1.EchoRequest{Data: []byte("x")}); err != nil {
-			t.Fatal(err)
-		}
-		if r, err := stream.Recv(); err != nil || string(r.GetData()) != "x" {
-			t.Fatalf("%v, %v", r, err)
+		for _, stream := range streams {
+			if err := stream.Send(&probev1.EchoRequest{Data: []byte("x")}); err != nil {
+				t.Fatal(err)
+			}
+			if r, err := stream.Recv(); err != nil || string(r.GetData()) != "x" {
+				t.Fatalf("%v, %v", r, err)
+			}
 		}
 	}
 	echo()
 	g.Signal(os.Interrupt)
-	g.WaitFor("waiting for open calls")
+	g.WaitFor("waiting for open calls calls=2")
 	echo()
-	if _, err := unary(t.Context(), g.grpc(), 0); status.Code(err) != codes.Unavailable {
-		t.Errorf("a new call: %v, want Unavailable", err)
-	}
-	if err := stream.CloseSend(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := stream.Recv(); err != io.EOF {
-		t.Errorf("the end is %v", err)
+	for i, stream := range streams {
+		if _, err := unary(t.Context(), both[i].grpc(), 0); status.Code(err) != codes.Unavailable {
+			t.Errorf("a new call: %v, want Unavailable", err)
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != io.EOF {
+			t.Errorf("the end is %v", err)
+		}
 	}
 	if g.ExitCode() != 0 {
 		t.Errorf("exit code %d", g.ExitCode())
 	}
 
 	short := gate(t, backend, "-shutdown-timeout", "100ms")
-	hanging := make(chan error, 1)
-	conn := short.grpc()
-	go func() {
-		_, err := unary(t.Context(), conn, probev1.Act_ACT_HANG)
-		hanging <- err
-	}()
-	server.WaitFor("hang begins: data")
-	short.Signal(os.Interrupt)
-	if short.ExitCode() != 1 || !strings.Contains(short.Stderr(), "stop: 1 calls were cut off after 100ms") {
-		t.Errorf("exit code %d, want 1 with the number of calls", short.ExitCode())
+	hanging := make(chan error, 2)
+	for _, g := range []*running{short, short.alone()} {
+		client, name := probev1.NewProbeClient(g.grpc()), "at "+g.address
+		go func() {
+			_, err := client.Unary(t.Context(), &probev1.UnaryRequest{Act: probev1.Act_ACT_HANG, Data: []byte(name)})
+			hanging <- err
+		}()
+		server.WaitFor("hang begins: " + name)
 	}
-	if err := <-hanging; status.Code(err) != codes.Unavailable {
-		t.Errorf("the call that was cut off: %v, want Unavailable", err)
+	short.Signal(os.Interrupt)
+	if short.ExitCode() != 1 || !strings.Contains(short.Stderr(), "stop: 2 calls were cut off after 100ms") {
+		t.Errorf("exit code %d, want 1 with the number of calls:\n%s", short.ExitCode(), short.Stderr())
+	}
+	for range 2 {
+		if err := <-hanging; status.Code(err) != codes.Unavailable {
+			t.Errorf("the call that was cut off: %v, want Unavailable", err)
+		}
 	}
 }
 
@@ -288,7 +303,16 @@ func TestUnknown(t *testing.T) {
 // TestHostile attacks the gate, and looks whether another client notices.
 func TestHostile(t *testing.T) {
 	_, backend := probe(t)
-	g := gate(t, backend, "-max-connections", "400", "-io-timeout", "1s")
+	for name, listener := range map[string]func(*running) *running{
+		"all": func(g *running) *running { return g }, "grpc": (*running).alone,
+	} {
+		t.Run(name, func(t *testing.T) {
+			attack(t, listener(gate(t, backend, "-max-connections", "400", "-io-timeout", "1s")))
+		})
+	}
+}
+
+func attack(t *testing.T, g *running) {
 	conn := g.grpc()
 	good := func(after string) {
 		t.Helper()
@@ -416,7 +440,6 @@ func TestWatchAgain(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	server, backend := probe(t)
 	g := gate(t, backend, "-metrics", "127.0.0.1:0")
-	address := regexp.MustCompile(`http://\S+/metrics`).FindString(g.Stderr())
 	conn := g.grpc()
 	invent := func(name string) {
 		t.Helper()
@@ -432,22 +455,17 @@ func TestMetrics(t *testing.T) {
 	server.Signal(os.Interrupt)
 	g.WaitFor("backend down")
 	invent("Two")
-	resp, err := http.Get(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, _ := io.ReadAll(resp.Body)
+	text := g.scrape()
 	for _, want := range []string{
 		`ttgate_calls_total{code="OK",method="/probe.v1.Probe/Unary"} 1`,
 		`ttgate_calls_total{code="Unimplemented",method="unknown"} 1`,
 		`ttgate_calls_total{code="Unavailable",method="unknown"} 1`, "ttgate_backend_up 0", "ttgate_calls_open 0",
 	} {
-		if !strings.Contains(string(text), want+"\n") {
+		if !strings.Contains(text, want+"\n") {
 			t.Errorf("the metrics have no %s", want)
 		}
 	}
-	if strings.Contains(string(text), "invented") {
+	if strings.Contains(text, "invented") {
 		t.Error("callers can make up labels")
 	}
 }

@@ -2,7 +2,9 @@ package main_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,11 +59,7 @@ func TestProtoset(t *testing.T) {
 
 // TestGrpcurl has stock grpcurl call, which finds all of its own accord.
 func TestGrpcurl(t *testing.T) {
-	install := exec.Command("go", "install", "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4")
-	install.Env = append(os.Environ(), "GOBIN="+bin)
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	install(t, "grpcurl", "v1.9.4")
 	_, backend := probe(t)
 	g := gate(t, backend)
 	for args, want := range map[string]string{
@@ -85,5 +83,74 @@ func TestGrpcurl(t *testing.T) {
 		if got := strings.Join(strings.Fields(p.Stdout()), " "); p.ExitCode() != 0 || got != want {
 			t.Errorf("grpcurl %s: exit code %d, %q, want %q: %s", args, p.ExitCode(), got, want, p.Stderr())
 		}
+	}
+}
+
+// TestGrpcui has stock grpcui call, through the requests that its page makes.
+func TestGrpcui(t *testing.T) {
+	install(t, "grpcui", "v1.4.3")
+	_, backend := probe(t)
+	cmd := exec.Command(proctest.Exe(bin, "grpcui"), "-plaintext", gate(t, backend).address)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	var url string
+	if _, err := fmt.Fscanf(stdout, "gRPC Web UI available at %s\n", &url); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(text), "probe.v1.Probe") {
+		t.Errorf("the page does not name the service, %v", err)
+	}
+	for kind, answers := range want {
+		input := `{"data":[{"data":"eA=="}]}`
+		if kind == "Echo" {
+			input = `{"data":[{"data":"eA=="},{"data":"eA=="}]}`
+		}
+		req, err := http.NewRequest(http.MethodPost, url+"invoke/probe.v1.Probe."+kind, strings.NewReader(input))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		for _, c := range resp.Cookies() { // one, which shows that the request is the page's
+			req.AddCookie(c)
+			req.Header.Set("X-Grpcui-Csrf-Token", c.Value)
+		}
+		result, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer result.Body.Close()
+		text, err := io.ReadAll(result.Body)
+		if err != nil || result.StatusCode != http.StatusOK || strings.Count(string(text), `"eA=="`) != answers {
+			t.Errorf("%s: HTTP %s, %s, %v; want %d answers", kind, result.Status, text, err, answers)
+		}
+	}
+}
+
+// install builds a command of fullstorydev as it was released, with the versions that its own go.mod names.
+func install(t *testing.T, name, version string) {
+	t.Helper()
+	module, dir := "github.com/fullstorydev/"+name, t.TempDir()
+	text := fmt.Sprintf("module stock\n\ngo 1.25\n\nrequire %s %s\n", module, version)
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "build", "-mod=mod", "-o", bin, module+"/cmd/"+name)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -73,7 +74,15 @@ type running struct {
 	*proctest.Process
 	t       testing.TB
 	address string      // HOST:PORT
+	other   string      // of -listen-grpc
 	tls     *tls.Config // of its clients; nil without TLS
+}
+
+// alone returns g with the listener that is for gRPC alone.
+func (g *running) alone() *running {
+	alone := *g
+	alone.address = g.other
+	return &alone
 }
 
 // gate starts a gate for a backend, and waits until that is up.
@@ -84,18 +93,19 @@ func gate(t testing.TB, backend string, flags ...string) *running {
 	return g
 }
 
-var started = regexp.MustCompile(`gate start address=tcp://(\S+)`)
+var started = regexp.MustCompile(`gate start address=tcp://(\S+)(?:.* grpc-address=tcp://(\S+))?`)
 
 func startGate(t testing.TB, flags ...string) *running {
 	t.Helper()
-	args := append([]string{"-listen", "tcp://127.0.0.1:0", "-max-log-lines", "-1"}, flags...)
+	any := "tcp://127.0.0.1:0"
+	args := append([]string{"-listen", any, "-listen-grpc", any, "-max-log-lines", "-1"}, flags...)
 	p := proctest.Start(t, exec.Command(proctest.Exe(bin, "ttgate"), args...))
 	p.WaitFor("gate start")
 	address := started.FindStringSubmatch(p.Stderr())
 	if address == nil {
 		t.Fatalf("no address in %q", p.Stderr())
 	}
-	return &running{Process: p, t: t, address: address[1]}
+	return &running{Process: p, t: t, address: address[1], other: address[2]}
 }
 
 // url returns the URL of a path.
@@ -144,6 +154,21 @@ func (g *running) neighbour() *grpc.ClientConn {
 	}))
 }
 
+// scrape returns the gate's metrics.
+func (g *running) scrape() string {
+	g.t.Helper()
+	resp, err := http.Get(regexp.MustCompile(`http://\S+/metrics`).FindString(g.Stderr()))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return string(text)
+}
+
 // dial connects to the gate and sends nothing.
 func (g *running) dial() net.Conn {
 	g.t.Helper()
@@ -160,6 +185,7 @@ func TestBadFlags(t *testing.T) {
 		"":                                  "-tls-cert and -tls-key are needed, or else -insecure",
 		"-insecure -listen :8443":           `-listen is ":8443": want tcp://HOST:PORT`,
 		"-insecure -listen tcp://nowhere":   `-listen is "tcp://nowhere": want tcp://HOST:PORT`,
+		"-insecure -listen-grpc :1":         `-listen-grpc is ":1": want tcp://HOST:PORT`,
 		"-insecure -backend tcp://a:1":      "-backend is \"tcp://a:1\": want a socket of this machine",
 		"-insecure -tls-cert a -tls-key b":  "-insecure excludes -tls-cert",
 		"-insecure -max-message 5MiB":       "-max-message is 5MiB: want more than zero and at most 4MiB",
@@ -177,8 +203,9 @@ func TestBadFlags(t *testing.T) {
 		}
 	}
 	for flags, want := range map[string]string{
-		"-tls-cert /nowhere/a -tls-key /nowhere/b": "/nowhere/a",
-		"-insecure -listen tcp://192.0.2.1:1":      "192.0.2.1:1",
+		"-tls-cert /nowhere/a -tls-key /nowhere/b":                           "/nowhere/a",
+		"-insecure -listen tcp://192.0.2.1:1":                                "192.0.2.1:1",
+		"-insecure -listen tcp://127.0.0.1:0 -listen-grpc tcp://192.0.2.1:1": "listen at -listen-grpc",
 	} {
 		p := proctest.Run(t, exec.Command(proctest.Exe(bin, "ttgate"), strings.Fields(flags)...))
 		if p.ExitCode() != 1 || !strings.Contains(p.Stderr(), want) {
