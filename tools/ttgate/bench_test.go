@@ -37,8 +37,8 @@ func serve() error {
 	return server.Serve(l)
 }
 
-// BenchmarkUnary compares a call through each of the gate's listeners with one of a gRPC server that is called directly,
-// in windows that alternate. All are processes of their own, and log no calls.
+// BenchmarkUnary compares a call through each of the gate's listeners with one of a gRPC server that is called
+// directly, in windows that alternate. All are processes of their own, and log no calls.
 func BenchmarkUnary(b *testing.B) {
 	_, backend := probe(b, "-max-log-lines", "1")
 	g := gate(b, backend, "-max-log-lines", "1")

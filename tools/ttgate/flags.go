@@ -43,8 +43,8 @@ func parse(args []string, stdout, stderr io.Writer) (*options, error) {
 	flags := cli.NewFlagSet("ttgate", synopsis)
 	listen := flags.String("listen", "tcp://localhost:8443", "`address` to listen at: tcp://HOST:PORT")
 	listenGRPC := flags.String("listen-grpc", "",
-		"another `address`, for gRPC only, which is faster there; for clients that are trusted, because -max-memory does "+
-			"not count their requests")
+		"another `address`, for gRPC only, which is faster there; for clients that are trusted, because -max-memory "+
+			"does not count their requests")
 	flags.StringVar(&o.server.Address, "backend", ttrpcx.DefaultAddress(cli.App),
 		"`address` of the ttrpc server: unix:PATH, a path, unix-abstract:NAME, vsock://CID:PORT or hvsock://PATH:PORT")
 	cli.AllowFlags(flags, &o.server.Allow, "may run the ttrpc server")

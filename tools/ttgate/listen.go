@@ -96,7 +96,9 @@ func (g *gate) grpcServer() (*grpc.Server, error) {
 			MaxConnectionIdle: 4 * g.ioTimeout, Time: g.ioTimeout, Timeout: g.ioTimeout,
 		}),
 		// A client that asks more often is sent away: gRPC's own ask each 10 s at most.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: 5 * time.Second, PermitWithoutStream: true,
+		}),
 	), nil
 }
 
