@@ -13,6 +13,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"example.com/ttrpc-starter/internal/proctest"
 	probev1 "example.com/ttrpc-starter/tools/internal/probe/gen/grpc/probe/v1"
 )
 
@@ -88,7 +89,7 @@ func TestIdle(t *testing.T) {
 				}
 				each := (g.resident(t) - before) / float64(many)
 				t.Logf("%.0f bytes each", each)
-				if each > limit {
+				if each > limit && !proctest.Race { // which needs several times as much
 					t.Errorf("a connection takes %.0f bytes, want %d at most", each, limit)
 				}
 			})
