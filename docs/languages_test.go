@@ -116,3 +116,16 @@ func (p page) sections() (all []section) {
 	})
 	return all
 }
+
+// TestJapaneseLines wants Japanese sentences in one line: GitHub shows a line's end as a blank.
+func TestJapaneseLines(t *testing.T) {
+	for _, p := range pages(t) {
+		if strings.HasSuffix(p.name, ".ja.md") {
+			p.walk(func(n ast.Node) {
+				if text, ok := n.(*ast.Text); ok && text.SoftLineBreak() {
+					t.Errorf("%s: the line ends within a paragraph: %s", p.name, text.Value(p.src))
+				}
+			})
+		}
+	}
+}

@@ -31,6 +31,7 @@ const patience = 4 * time.Minute
 //	sh background   they start something that runs until the next heading of level 2, and then ends well on SIGINT
 //	console         the commands after "$ " are run, and must print what follows: see match
 //	LANGUAGE FILE   the text is written to the file
+//	LANGUAGE >> FILE  the text is put at its end
 //	diff            the text is a change that is applied
 //	LANGUAGE        the text must stand in one of the project's files
 //
@@ -41,7 +42,7 @@ func TestPages(t *testing.T) {
 			continue
 		}
 		t.Run(p.name, func(t *testing.T) {
-			t.Parallel()
+
 			r := newReader(t)
 			part := ""
 			for _, b := range p.blocks() {
@@ -130,6 +131,13 @@ func (r *reader) do(b block) {
 		r.console(b.text)
 	case kind == "diff":
 		r.apply(b.text)
+	case what == ">>":
+		file := b.word(2)
+		before, err := os.ReadFile(filepath.Join(r.shell.dir(), file))
+		if err != nil {
+			r.t.Fatalf("%s: %v", r.where, err)
+		}
+		r.write(file, string(before)+b.text)
 	case what != "":
 		r.write(what, b.text)
 	default:
@@ -158,15 +166,45 @@ var changing = regexp.MustCompile(
 		`|\d+(?:\.\d+)?(?:ns|µs|ms)\b` + // how long a call took
 		`|/(?:tmp|run|var)/[\w./-]+|\d+\.\d+s\b|peer\.pid=\d+|127\.0\.0\.1:\d+`)
 
-// match reports whether got is what a page shows, where … stands for anything, and times, temporary files and numbers
-// of processes change.
+// match reports whether got is what a page shows, where … stands for anything, on a line of its own for any number of
+// lines, and times, temporary files and numbers of processes change. Lines that begin with the name of a program, as in
+// "server | ", need the order only in which that program prints them.
 func match(got, want string) bool {
-	same := func(s string) string { return changing.ReplaceAllString(s, "<$>") }
-	parts := strings.Split(same(want), "…")
-	for i, p := range parts {
-		parts[i] = regexp.QuoteMeta(p)
+	wants, gots := byProgram(want), byProgram(got)
+	for program := range wants {
+		var pattern strings.Builder
+		for line := range strings.Lines(wants[program]) {
+			if line == "…\n" {
+				pattern.WriteString(`(?:.*\n)?`)
+				continue
+			}
+			pattern.WriteString(strings.ReplaceAll(regexp.QuoteMeta(line), "…", ".*"))
+		}
+		if !regexp.MustCompile(`(?s)^` + pattern.String() + `$`).MatchString(gots[program]) {
+			return false
+		}
 	}
-	return regexp.MustCompile(`(?s)^` + strings.Join(parts, `.*`) + `$`).MatchString(same(got))
+	return true
+}
+
+var program = regexp.MustCompile(`^\w+ \| `)
+
+// byProgram returns the lines of each program. A line … is one of each.
+func byProgram(text string) map[string]string {
+	all := map[string]string{"": ""}
+	for line := range strings.Lines(text + "\n") {
+		all[program.FindString(line)] = ""
+	}
+	for line := range strings.Lines(changing.ReplaceAllString(text, "<$>") + "\n") {
+		if line == "…\n" {
+			for name := range all {
+				all[name] += line
+			}
+			continue
+		}
+		all[program.FindString(line)] += line
+	}
+	return all
 }
 
 func (r *reader) write(file, text string) {
