@@ -31,7 +31,8 @@ const patience = 4 * time.Minute
 //	sh background   they start something that runs until the next heading of level 2, and then ends well on SIGINT
 //	console         the commands after "$ " are run, and must print what follows: see match
 //	LANGUAGE FILE   the text is written to the file
-//	LANGUAGE >> FILE  the text is put at its end
+//	LANGUAGE >> FILE
+//	                the text is put at the file's end
 //	diff            the text is a change that is applied
 //	LANGUAGE        the text must stand in one of the project's files
 //
@@ -42,7 +43,6 @@ func TestPages(t *testing.T) {
 			continue
 		}
 		t.Run(p.name, func(t *testing.T) {
-
 			r := newReader(t)
 			part := ""
 			for _, b := range p.blocks() {

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -219,65 +218,6 @@ func TestMakeRun(t *testing.T) {
 	broken.run(2, "make", "run")
 }
 
-// TestAddMethod follows the README's section with that name, with the code that stands there. If somebody has done so
-// in this checkout already, it only looks at the result.
-func TestAddMethod(t *testing.T) {
-	dir := scratch(t)
-	dir.remove("bench") // which has nothing to do with it and takes its time
-	_, section, _ := strings.Cut(dir.read("README.md"), "\n## Add a method\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	if !strings.Contains(dir.read("proto/example/v1/example.proto"), "rpc Shout(") {
-		dir.addMethods(section)
-	}
-	dir.run(0, "make", "build", "check-generated")
-	dir.run(0, "go", "vet", "./...")
-
-	address := proctest.Socket(t)
-	proctest.Start(t, dir.command(dir.path("bin/server"), "-address", address)).WaitFor("server start")
-	for method, want := range map[string]string{
-		"Shout": `{"text":"HELLO"}` + "\n",
-		"Count": "{\"number\":1}\n{\"number\":2}\n{\"number\":3}\n{\"number\":4}\n{\"number\":5}\n",
-	} {
-		args := []string{"-address", address, "-method", method, "-text", "hello"}
-		p := proctest.Run(t, dir.command(dir.path("bin/client"), args...))
-		if got := p.Stdout(); got != want {
-			t.Errorf("%s printed %q, want %q", method, got, want)
-		}
-	}
-
-	_, commands, _ := strings.Cut(section, "   make ttcurl\n")
-	commands, _, _ = strings.Cut(commands, "   ```")
-	dir.run(0, "make", "ttcurl")
-	cmd := dir.command("sh", "-ec", commands)
-	cmd.Env = append(cmd.Env, "TTRPC_ADDRESS="+address)
-	p := proctest.Run(t, cmd)
-	const want = `{"text":"HELLO"}{"number":1}{"number":2}{"number":3}`
-	if got := strings.Join(strings.Fields(p.Stdout()), ""); got != want {
-		t.Errorf("ttcurl printed %s, want %s", got, want)
-	}
-}
-
-// addMethods does what the section says, up to where the programs are built.
-func (c copied) addMethods(section string) {
-	c.t.Helper()
-	blocks := regexp.MustCompile("(?s)   ```(proto|go)\n(.*?)   ```").FindAllStringSubmatch(section, -1)
-	if len(blocks) != 3 {
-		c.t.Fatalf("the section has %d blocks of code, want one for each file", len(blocks))
-	}
-	code := func(i int) string { return strings.ReplaceAll("\n"+blocks[i][2], "\n   ", "\n") }
-	methods, messages, _ := strings.Cut(strings.TrimPrefix(code(0), "\nservice Example {\n"), "}\n\nmessage")
-
-	c.replace("proto/example/v1/example.proto", "service Example {\n", "service Example {\n"+methods+"\n")
-	c.write("proto/example/v1/example.proto", c.read("proto/example/v1/example.proto")+"\nmessage"+messages)
-	c.run(0, "make", "generate")
-	wantPrinted(c.t, c.run(2, "make", "build"), "missing method Count")
-	c.write("server/example.go", c.read("server/example.go")+code(1))
-	c.write("client/example.go", c.read("client/example.go")+code(2))
-	c.replace("client/example.go", "ExampleClient, input, cli.Printer) error{\n",
-		"ExampleClient, input, cli.Printer) error{\n\"Shout\": shout,\n\"Count\": count,\n")
-	c.run(0, "gofmt", "-w", "client/example.go")
-}
-
 // TestOldRuntime lets a server and a client that are built with the runtime of the generator's version, v1.2.3, talk to
 // the library's client and server.
 func TestOldRuntime(t *testing.T) {
@@ -332,23 +272,5 @@ func TestOldRuntime(t *testing.T) {
 	defer client.Close()
 	if err := testservice.CallAll(t.Context(), testv1.CallTest(client)); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestReadmesAgree holds the two languages to the same code and commands, except links.
-func TestReadmesAgree(t *testing.T) {
-	dir := scratch(t)
-	code := regexp.MustCompile("(?ms)^ *```.*?^ *```$|`[^`\n]+`")
-	en := code.FindAllString(dir.read("README.md"), -1)
-	ja := code.FindAllString(dir.read("README.ja.md"), -1)
-	for _, c := range en {
-		if !slices.Contains(ja, c) {
-			t.Errorf("README.ja.md lacks %s", c)
-		}
-	}
-	for _, c := range ja {
-		if !slices.Contains(en, c) {
-			t.Errorf("README.md lacks %s", c)
-		}
 	}
 }
