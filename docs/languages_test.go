@@ -137,3 +137,18 @@ func TestJapaneseLines(t *testing.T) {
 		}
 	}
 }
+
+// TestFigures wants the figures that README.md names at its top to be those of the table that the benchmark writes.
+func TestFigures(t *testing.T) {
+	src := string(pages(t)[0].src)
+	top, table, ok := strings.Cut(src, "<!-- make bench writes this -->")
+	figures := regexp.MustCompile(`\b\d+\.\d\d\b`).FindAllString(top, -1)
+	if !ok || len(figures) == 0 {
+		t.Fatal("README.md has no figures")
+	}
+	for _, f := range figures {
+		if !strings.Contains(table, " "+f+" ") {
+			t.Errorf("README.md says %s, which its table does not", f)
+		}
+	}
+}
