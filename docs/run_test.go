@@ -225,7 +225,7 @@ func (r *reader) write(file, text string) {
 
 func (r *reader) apply(text string) {
 	r.t.Helper()
-	cmd := exec.Command("git", "apply", "--recount", "--unidiff-zero", "-")
+	cmd := exec.Command("git", "apply", "-")
 	cmd.Dir, cmd.Stdin = r.shell.dir(), strings.NewReader(text)
 	cmd.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(cmd.Dir))
 	if out, err := cmd.CombinedOutput(); err != nil {
