@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"text/template"
 )
 
 // cell has what was seen, as phrases in English, in which the words between backquotes are those of a program.
@@ -26,7 +27,7 @@ type language struct {
 	phrase    func(string) (string, error)
 	separator string
 
-	text                        string // of the page, with %[1]s and %[2]s for the tables
+	template                    string // of the page
 	generator, runtime, library string // heads of columns
 }
 
@@ -55,36 +56,7 @@ var english = language{
 	phrase:    func(s string) (string, error) { return s, nil },
 	separator: "; ",
 	generator: "generator", runtime: "runtime", library: "`ttrpcx` on",
-	text: `# What of protobuf and ttrpc works
-
-A test has generated, compiled and called everything on this page, on Linux, and has written what it saw into the
-tables.
-
-日本語: [support.ja.md](support.ja.md)
-
-This command writes both pages anew. Without ` + "`-update`" + `, it fails if a cell is not what it sees:
-` + "`cd docs && go test ./support -update`" + `
-
-Other versions are one command, too: %[3]s
-
-## protobuf
-
-Each line is a feature of .proto files, with a service that uses it. The columns of generators tell how
-protoc-gen-go-ttrpc of that version takes it, run by buf beside the protoc-gen-go of ` + "`buf.gen.yaml`" + `. Where one
-writes other code than the leftmost one that works, the cell says so ("the code differs").
-
-The columns of runtimes tell what becomes of the code of the leftmost generator that works: it is compiled with that
-runtime, and the generated client calls each method over a unix socket, with a value in each field. There, "works" means
-that the same message comes back.
-
-%[1]s
-## ttrpc
-
-Each line is something that happens to a server or a client. The columns are ttrpc alone at each version, and the
-library of this project, ` + "`ttrpcx`" + `, on the version above the column. Codes are gRPC's; "no code" is an error
-without a status. "no answer" and "waits" mean 10 s and more. Later calls are those on the same connection.
-
-%[2]s`,
+	template: "page.md.tmpl",
 }
 
 var japanese = language{
@@ -93,28 +65,7 @@ var japanese = language{
 	phrase:    translate,
 	separator: "。",
 	generator: "生成器", runtime: "ランタイム", library: "`ttrpcx` +",
-	text: `# protobuf と ttrpc のどこまでが動くか
-
-このページの内容はすべて、テストが Linux で実際に生成し、コンパイルし、呼び出して確かめたものです。表の中身は、テストが見た結果をそのまま書き出しています。
-
-English: [support.md](support.md)
-
-次のコマンドで両方のページを書き直します。` + "`-update`" + ` を付けなければ、見た結果と違うセルがあるときに失敗します：` + "`cd docs && go test ./support -update`" + `
-
-ほかのバージョンも、コマンド 1 つで調べられます。%[3]s
-
-## protobuf
-
-行は .proto ファイルの機能です。どの行にも、その機能を使うサービスがあります。生成器の列は、そのバージョンの protoc-gen-go-ttrpc を ` + "`buf.gen.yaml`" + ` の protoc-gen-go と並べて buf で動かした結果です。動いたもののうち左端の生成器と違うコードを書いたときは、「コードが異なる」と書きます。
-
-ランタイムの列は、動いたもののうち左端の生成器のコードをそのランタイムでコンパイルし、生成されたクライアントから、全フィールドに値を入れて各メソッドを unix ソケット越しに呼び出した結果です。この列の「動く」は、エンコードとデコードを経て同じメッセージが返ってきたことを表します。
-
-%[1]s
-## ttrpc
-
-行はサーバーまたはクライアントに起きることです。列は、各バージョンの ttrpc だけの場合と、見出しのバージョンにこのプロジェクトのライブラリー ` + "`ttrpcx`" + ` を加えた場合です。コードは gRPC のもので、「コードなし」はステータスを持たないエラーです。「応答なし」と「待たされる」は 10 秒以上を、「以後の呼び出し」は同じ接続での呼び出しを表します。
-
-%[2]s`,
+	template: "page.ja.md.tmpl",
 }
 
 // inJapanese has all phrases, and parts of phrases beside what is between backquotes.
@@ -216,7 +167,13 @@ func (p page) render(l language) (string, error) {
 	}
 	others := fmt.Sprintf("`cd docs && go test ./support -update -generators %s -runtimes %s`",
 		strings.Join(p.generators, ","), strings.Join(p.runtimes, ","))
-	return fmt.Sprintf(l.text, table(protobuf), table(ttrpc), others), nil
+	t, err := template.ParseFiles(l.template)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	err = t.Execute(&b, map[string]string{"Protobuf": table(protobuf), "TTRPC": table(ttrpc), "Others": others})
+	return b.String(), err
 }
 
 func (l language) line(title string, cells []cell) ([]string, error) {
