@@ -6,6 +6,7 @@ import (
 	"go/format"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,6 +69,29 @@ type reader struct {
 	project    string // the copy
 	shell      *shell
 	background []*started
+	ports      map[string]string // those of the page, and what is taken in their place
+}
+
+var port = regexp.MustCompile(`\b(localhost|127\.0\.0\.1):(\d{4,5})\b`)
+
+// freePorts takes another port, as a reader would, where something listens at one of the page.
+func (r *reader) freePorts(text string) string {
+	r.t.Helper()
+	return port.ReplaceAllStringFunc(text, func(address string) string {
+		host, number, _ := strings.Cut(address, ":")
+		if r.ports[number] == "" {
+			l, err := net.Listen("tcp", address)
+			if err != nil {
+				l, err = net.Listen("tcp", host+":0")
+			}
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			_, r.ports[number], _ = net.SplitHostPort(l.Addr().String())
+			_ = l.Close()
+		}
+		return host + ":" + r.ports[number]
+	})
 }
 
 func newReader(t *testing.T) *reader {
@@ -76,7 +100,7 @@ func newReader(t *testing.T) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reader{t: t, project: filepath.Join(parent, "ttrpc-starter")}
+	r := &reader{t: t, project: filepath.Join(parent, "ttrpc-starter"), ports: map[string]string{}}
 	if err := copyProject(r.project); err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +138,7 @@ func copyProject(to string) error {
 
 func (r *reader) do(b block) {
 	r.t.Helper()
+	b.text = r.freePorts(b.text)
 	switch kind, what := b.word(0), b.word(1); {
 	case kind == "sh" && what == "background":
 		r.start(b.text)
