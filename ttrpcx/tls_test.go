@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/url"
@@ -484,5 +485,50 @@ func TestUnusableFiles(t *testing.T) {
 			_, err = dial(t, s.client(files))
 			wantError(t, err, want)
 		})
+	}
+}
+
+// TestServerConfig has servers of another protocol, one of which lets clients without a certificate in.
+func TestServerConfig(t *testing.T) {
+	a := newAuthority(t)
+	files := a.issue("first")
+	dial := func(f ttrpcx.TLSFiles, client *tls.Config) (state tls.ConnectionState, err error) {
+		t.Helper()
+		config, err := f.ServerConfig(slog.New(slog.DiscardHandler), "h2", "http/1.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.write(files, "second")
+		here, there := net.Pipe()
+		defer here.Close()
+		go func() {
+			defer there.Close()
+			_, _ = tls.Server(there, config).Write([]byte{1})
+		}()
+		conn := tls.Client(here, client)
+		_, err = conn.Read(make([]byte, 1))
+		return conn.ConnectionState(), err
+	}
+	known := unverified(t, a.issue("client"))
+	known.NextProtos = []string{"http/1.1"}
+	stranger := known.Clone()
+	stranger.Certificates = nil
+
+	open := ttrpcx.TLSFiles{Cert: files.Cert, Key: files.Key}
+	for _, f := range []ttrpcx.TLSFiles{files, open} {
+		state, err := dial(f, known)
+		if err != nil || state.NegotiatedProtocol != "http/1.1" ||
+			state.PeerCertificates[0].Subject.CommonName != "second" {
+			t.Errorf("a client with a certificate: %v, %+v", err, state)
+		}
+	}
+	if _, err := dial(files, stranger); err == nil {
+		t.Error("a client without a certificate got in")
+	}
+	if _, err := dial(open, stranger); err != nil {
+		t.Errorf("a client without a certificate: %v", err)
+	}
+	if _, err := (ttrpcx.TLSFiles{Cert: "nowhere"}).ServerConfig(nil); err == nil {
+		t.Error("a certificate that is not there was read")
 	}
 }
