@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/ttrpc-starter/internal/proctest"
 )
 
 // patience is how long a command, or the start of a server, may take. The first ones build buf.
@@ -101,39 +103,11 @@ func newReader(t *testing.T) *reader {
 		t.Fatal(err)
 	}
 	r := &reader{t: t, project: filepath.Join(parent, "ttrpc-starter"), ports: map[string]string{}}
-	if err := copyProject(r.project); err != nil {
+	if err := proctest.Copy(r.project, root); err != nil {
 		t.Fatal(err)
 	}
 	r.shell = startShell(t, r.project)
 	return r
-}
-
-// copyProject copies what git would: neither binaries nor the history.
-func copyProject(to string) error {
-	return fs.WalkDir(os.DirFS(root), ".", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case path == ".git" || path == "bin":
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		case d.IsDir():
-			return os.MkdirAll(filepath.Join(to, path), 0o755)
-		case !d.Type().IsRegular():
-			return nil
-		}
-		content, err := os.ReadFile(filepath.Join(root, path))
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(to, path), content, info.Mode())
-	})
 }
 
 func (r *reader) do(b block) {

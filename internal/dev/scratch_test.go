@@ -20,32 +20,7 @@ func scratch(t *testing.T) copied {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := os.DirFS("../..")
-	err = fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case path == ".git" || path == "bin":
-			if d.IsDir() {
-				return fs.SkipDir
-			}
-			return nil // .git is a file in a linked work tree
-		case d.IsDir():
-			return os.MkdirAll(filepath.Join(dir, path), 0o755)
-		case !d.Type().IsRegular():
-			return nil
-		}
-		content, err := fs.ReadFile(root, path)
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(dir, path), content, info.Mode())
-	})
-	if err != nil {
+	if err := proctest.Copy(dir, "../.."); err != nil {
 		t.Fatal(err)
 	}
 	return copied{t, dir}
