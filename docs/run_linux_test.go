@@ -44,6 +44,10 @@ func TestPages(t *testing.T) {
 			continue
 		}
 		t.Run(p.name, func(t *testing.T) {
+			proctest.Program(t, "bash")
+			if curl.Match(p.src) {
+				proctest.Program(t, "curl")
+			}
 			r := newReader(t)
 			part := ""
 			for _, b := range p.blocks() {
@@ -63,6 +67,8 @@ func TestPages(t *testing.T) {
 		})
 	}
 }
+
+var curl = regexp.MustCompile(`(?m)^\$ curl `)
 
 // reader is somebody who does what a page says.
 type reader struct {
