@@ -97,8 +97,8 @@ var started = regexp.MustCompile(`gate start address=tcp://(\S+)(?:.* grpc-addre
 
 func startGate(t testing.TB, flags ...string) *running {
 	t.Helper()
-	any := "tcp://127.0.0.1:0"
-	args := append([]string{"-listen", any, "-listen-grpc", any, "-max-log-lines", "-1"}, flags...)
+	const free = "tcp://127.0.0.1:0"
+	args := append([]string{"-listen", free, "-listen-grpc", free, "-max-log-lines", "-1"}, flags...)
 	p := proctest.Start(t, exec.Command(proctest.Exe(bin, "ttgate"), args...))
 	p.WaitFor("gate start")
 	address := started.FindStringSubmatch(p.Stderr())
