@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"go/format"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -35,9 +34,9 @@ const patience = 4 * time.Minute
 //	LANGUAGE >> FILE
 //	                the text is put at the file's end
 //	diff            the text is a change that is applied
-//	LANGUAGE        the text must stand in one of the project's files
 //
-// A block below the comment <!-- not run: REASON --> is none of that, and a picture is not run.
+// A block below the comment <!-- not run: REASON --> is none of that, and a picture (mermaid) is
+// not run. Every other block is an error.
 func TestPages(t *testing.T) {
 	for _, p := range pages(t) {
 		if len(p.blocks()) == 0 || strings.HasSuffix(p.name, ".ja.md") {
@@ -74,7 +73,6 @@ var curl = regexp.MustCompile(`(?m)^\$ curl `)
 type reader struct {
 	t          *testing.T
 	where      string
-	project    string // the copy
 	shell      *shell
 	background []*started
 	ports      map[string]string // those of the page, and what is taken in their place
@@ -108,12 +106,11 @@ func newReader(t *testing.T) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &reader{t: t, project: filepath.Join(parent, "ttrpc-starter"), ports: map[string]string{}}
-	if err := proctest.Copy(r.project, root); err != nil {
+	project := filepath.Join(parent, "ttrpc-starter")
+	if err := proctest.Copy(project, root); err != nil {
 		t.Fatal(err)
 	}
-	r.shell = startShell(t, r.project)
-	return r
+	return &reader{t: t, shell: startShell(t, project), ports: map[string]string{}}
 }
 
 func (r *reader) do(b block) {
@@ -144,7 +141,7 @@ func (r *reader) do(b block) {
 	case what != "":
 		r.write(what, b.text)
 	default:
-		r.wantQuoted(b.text)
+		r.t.Errorf("%s: nothing says what is to be done with the block", r.where)
 	}
 }
 
@@ -234,35 +231,6 @@ func (r *reader) apply(text string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		r.t.Errorf("%s: the change does not apply: %v\n%s", r.where, err, out)
 	}
-}
-
-// wantQuoted wants the lines to stand in a file that is no page, whatever their indentation.
-func (r *reader) wantQuoted(text string) {
-	r.t.Helper()
-	want := lines(text)
-	found := false
-	err := fs.WalkDir(os.DirFS(r.project), ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) == ".md" || found {
-			return err
-		}
-		content, err := os.ReadFile(filepath.Join(r.project, path))
-		found = strings.Contains(lines(string(content)), want)
-		return err
-	})
-	if err != nil || !found {
-		r.t.Errorf("%s: no file has these lines, %v:\n%s", r.where, err, text)
-	}
-}
-
-// lines returns the text without indentation and empty lines.
-func lines(text string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); line != "" {
-			b.WriteString(line + "\n")
-		}
-	}
-	return b.String()
 }
 
 // shell is bash, which ends at the first command that fails.
